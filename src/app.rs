@@ -1,0 +1,157 @@
+//! Puts the parts together: opens the journal, starts the router on it, serves, and ends in good order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::config::{Config, Database};
+use crate::http::{self, Server};
+use crate::invocation::Policy;
+use crate::journal::sqlite::{SqliteJournal, SqliteOptions};
+use crate::journal::{Journal, JournalError};
+use crate::router::{self, Router, Running};
+use crate::session::SocketSettings;
+
+/// How long to wait, once sockets are cut off and the router is done, for what takes no time as a rule.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// A router on a journal, ready to serve.
+#[derive(Debug)]
+pub struct App {
+    listener: TcpListener,
+    server: Server,
+    router: Router,
+    running: Running,
+    journal: Arc<dyn Journal>,
+    shutdown_grace: Duration,
+}
+
+/// Why a router that served did not end in good order. Nothing that anybody was told is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// It could not go on; the next start looks at what the journal has.
+    #[error("the router had to stop: {0}")]
+    Stopped(#[from] JournalError),
+    /// The journal took longer than `SHUTDOWN_GRACE`. Whatever it has not taken was not acknowledged to anyone either.
+    #[error(
+        "the journal did not take everything within SHUTDOWN_GRACE; what it did not take was acknowledged to nobody"
+    )]
+    Overdue,
+}
+
+impl App {
+    /// Opens the journal, goes on where it stands, and has the router run. Connections that come in at the listener
+    /// wait until [`Self::run`].
+    pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, JournalError> {
+        let journal = open(config).await?;
+        let settings =
+            router::Settings { ping_interval: config.socket.ping_interval, feed_ttl: config.limits.feed_ttl };
+        let (router, running) = Router::start(Arc::clone(&journal), policy(config), Clock::start(), settings).await?;
+        let server = Server::new(router.clone(), http_settings(config));
+        Ok(Self { listener, server, router, running, journal, shutdown_grace: config.shutdown_grace })
+    }
+
+    /// Where it listens; the real port, when any was asked for.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is over, then ends in good order within the grace: accepts nothing more, has sockets closed
+    /// with 1012, commits what they had sent, and lets the journal go.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let Self { listener, server, router, mut running, journal, shutdown_grace } = self;
+        let outcome = tokio::select! {
+            never = server.accept(&listener) => match never {},
+            ended = running.ended() => ended.map_err(AppError::from),
+            () = shutdown => {
+                tracing::info!("shutting down");
+                drop(listener);
+                drain(&server, &router, running, shutdown_grace).await
+            }
+        };
+        server.cut_off();
+        let closed = async {
+            server.stopped().await;
+            journal.close().await;
+        };
+        if timeout(LAST_MOMENT, closed).await.is_err() {
+            tracing::warn!("the journal was not closed in time; its next start repairs that");
+        }
+        outcome
+    }
+}
+
+/// Has everything that was taken in come to its end in the journal.
+async fn drain(server: &Server, router: &Router, running: Running, grace: Duration) -> Result<(), AppError> {
+    let end = Instant::now() + grace;
+    let sockets_closed = async {
+        server.stop();
+        router.shutdown().await;
+        server.stopped().await;
+    };
+    // A tenth is left for what comes after, so that peers that will not go do not cost the journal its time.
+    if timeout_at(end - grace / 10, sockets_closed).await.is_err() {
+        tracing::warn!("not every connection ended in time; the rest is cut off");
+        server.cut_off();
+    }
+    let end = end.max(Instant::now() + LAST_MOMENT);
+    match timeout_at(end, running.finish()).await {
+        Ok(finished) => Ok(finished?),
+        Err(_) => Err(AppError::Overdue),
+    }
+}
+
+async fn open(config: &Config) -> Result<Arc<dyn Journal>, JournalError> {
+    match &config.database {
+        Database::Sqlite { path } => {
+            let options = SqliteOptions { path: path.clone(), node: config.node_id.clone() };
+            Ok(Arc::new(SqliteJournal::open(&options).await?))
+        }
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let limits = &config.limits;
+    Policy {
+        default_ttl: limits.default_ttl,
+        default_deadline: limits.default_deadline,
+        max_deadline: limits.max_deadline,
+        default_max_attempts: limits.default_max_attempts,
+        max_max_attempts: limits.max_attempts,
+        max_deliveries: limits.max_deliveries,
+        agent_grace: limits.agent_grace,
+        resume_grace: limits.resume_grace,
+        answer_ttl: limits.answer_ttl,
+        idempotency_ttl: limits.idempotency_ttl,
+        drain_delay: limits.drain_delay,
+        max_in_flight: limits.max_in_flight,
+        max_queued: usize::try_from(limits.max_queued).unwrap_or(usize::MAX),
+        max_queued_bytes: u64::try_from(limits.max_queued_bytes).unwrap_or(u64::MAX),
+        max_open: usize::try_from(limits.max_open_invocations).unwrap_or(usize::MAX),
+        max_frame_bytes: config.socket.max_frame_bytes,
+        refusals_per_second: limits.refusals_per_second,
+        secured: config.mode.is_secured(),
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        authenticator: Authenticator::new(config),
+        allowed_origins: config.allowed_origins.clone(),
+        socket: SocketSettings {
+            ping_interval: config.socket.ping_interval,
+            slow_reader_timeout: config.socket.slow_reader_timeout,
+            max_frame_bytes: config.socket.max_frame_bytes,
+            feed_ack_timeout: config.limits.feed_ack_timeout,
+            secured: config.mode.is_secured(),
+        },
+        max_connections: config.socket.max_connections,
+        header_timeout: config.socket.header_timeout,
+    }
+}

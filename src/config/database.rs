@@ -1,0 +1,109 @@
+//! Where the journal is.
+
+use std::path::PathBuf;
+
+/// `DATABASE_URL`, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A SQLite file, made when it does not exist.
+    Sqlite {
+        /// The file, taken from the URL literally: nothing in it is percent-decoded.
+        path: PathBuf,
+    },
+}
+
+impl Database {
+    /// Fails with what is wrong. Only what is no credential is repeated: other schemes carry a password in the URL.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let Some((scheme, rest)) = url.split_once(':') else {
+            return Err("has no scheme: it must be sqlite:// and the path of a file".to_owned());
+        };
+        match scheme {
+            "sqlite" => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                if path.is_empty() || path.ends_with('/') {
+                    return Err(format!(
+                        "is {url:?}: it names no file, such as sqlite://agent-router.db"
+                    ));
+                }
+                if path.contains(":memory:") {
+                    return Err(format!(
+                        "is {url:?}: the journal must be a file, memory is not durable"
+                    ));
+                }
+                if path.contains(['?', '#']) || path.chars().any(char::is_control) {
+                    return Err(format!(
+                        "is {url:?}: it must be sqlite:// and a path, without parameters"
+                    ));
+                }
+                Ok(Self::Sqlite { path: path.into() })
+            }
+            "postgres" | "postgresql" => Err(
+                "is a Postgres URL: Postgres is not supported by this version: use sqlite://…"
+                    .to_owned(),
+            ),
+            _ => Err(
+                "has a scheme that is not supported: it must be sqlite:// and the path of a file"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_sqlite_url_is_a_path() {
+        let cases = [
+            ("sqlite://agent-router.db", "agent-router.db"),
+            ("sqlite:agent-router.db", "agent-router.db"),
+            ("sqlite:///var/lib/router/j.db", "/var/lib/router/j.db"),
+            ("sqlite:/var/j.db", "/var/j.db"),
+            ("sqlite://../a b%20c.db", "../a b%20c.db"),
+        ];
+        for (url, path) in cases {
+            assert_eq!(
+                Database::parse(url),
+                Ok(Database::Sqlite {
+                    path: Path::new(path).into()
+                }),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_durable_file_is_refused() {
+        for url in [
+            "sqlite:",
+            "sqlite://",
+            "sqlite:///tmp/",
+            "sqlite::memory:",
+            "sqlite://a.db?mode=ro",
+            "a.db",
+        ] {
+            assert!(Database::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn other_databases_are_refused_without_repeating_a_password() {
+        for url in [
+            "postgres://u:hush@h/db",
+            "postgresql://u:hush@h/db",
+            "mysql://u:hush@h/db",
+        ] {
+            let refusal = Database::parse(url).unwrap_err();
+            assert!(!refusal.contains("hush"), "{refusal}");
+        }
+        let refusal = Database::parse("postgres://h/db").unwrap_err();
+        assert!(
+            refusal.contains("Postgres is not supported by this version: use sqlite://…"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! The names of things: who a peer is, and the ids that the router gives out.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The longest identity that is accepted, in bytes.
+pub const MAX_IDENTITY_BYTES: usize = 255;
+
+/// Who a peer is: an agent's id (`sub` of its JWT) or a master's name. Compared whole, never as a substring.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Identity(Arc<str>);
+
+/// Why a text cannot be an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an identity is 1 to {MAX_IDENTITY_BYTES} bytes without control characters")]
+pub struct InvalidIdentity;
+
+impl Identity {
+    /// The name of the backend, the master with `MASTER_BE_API_KEY`.
+    pub const BACKEND: &'static str = "master_server_be";
+    /// The name of the master agent, the master with `MASTER_AGENT_API_KEY`.
+    pub const ML: &'static str = "master_server_ml";
+
+    /// Checks and takes a name.
+    pub fn new(name: &str) -> Result<Self, InvalidIdentity> {
+        if name.is_empty() || name.len() > MAX_IDENTITY_BYTES || name.chars().any(char::is_control) {
+            return Err(InvalidIdentity);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend() -> Self {
+        Self(Self::BACKEND.into())
+    }
+
+    /// The master agent.
+    #[must_use]
+    pub fn ml() -> Self {
+        Self(Self::ML.into())
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the backend.
+    #[must_use]
+    pub fn is_backend(&self) -> bool {
+        &*self.0 == Self::BACKEND
+    }
+
+    /// Whether this is one of the two masters.
+    #[must_use]
+    pub fn is_master(&self) -> bool {
+        matches!(&*self.0, Self::BACKEND | Self::ML)
+    }
+}
+
+impl Borrow<str> for Identity {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Identity {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::new(&name).map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// An invocation: a version-7 UUID, given when it is accepted.
+    InvocationId
+}
+uuid_id! {
+    /// One connection of one peer: a version-7 UUID, given when its credential was accepted.
+    SessionId
+}
+
+impl InvocationId {
+    /// A new one; ids of one process are in order.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl SessionId {
+    /// A new one; ids of one process are in order.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+/// The place of an event in the journal: contiguous, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub i64);
+
+impl Position {
+    /// The place after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}

@@ -1,0 +1,333 @@
+//! What the journal says: one event for each thing that happened.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::code::ErrorCode;
+use crate::id::{Identity, InvocationId, Position, SessionId};
+
+/// One thing that happened, at its place in the journal.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its place: contiguous, from 1.
+    pub position: Position,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The invocation that it is about.
+    pub invocation: Option<InvocationId>,
+    /// The agent that it is about.
+    pub agent: Option<Identity>,
+    /// The caller that it is about.
+    pub caller: Option<Identity>,
+    /// What happened, and the facts that belong to it.
+    pub detail: Detail,
+    /// A peer's own bytes, kept as they came.
+    pub payload: Option<Bytes>,
+}
+
+macro_rules! event_kinds {
+    ($($variant:ident = $code:literal $name:literal),* $(,)?) => {
+        /// The kind of an event. Names and numbers are for ever: they are in the hash chain.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(i64)]
+        #[expect(missing_docs, reason = "each is documented at the variant of `Detail` with the same name")]
+        pub enum EventKind { $($variant = $code),* }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Its name: dotted, past tense.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Its number in the journal's table.
+            #[must_use]
+            pub const fn code(self) -> i64 {
+                self as i64
+            }
+
+            /// The kind with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The kind with this number.
+            #[must_use]
+            pub const fn from_code(code: i64) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    NodeStarted = 1 "node.started",
+    NodeStopped = 2 "node.stopped",
+    AgentConnected = 10 "agent.connected",
+    AgentRegistered = 11 "agent.registered",
+    AgentUnregistered = 12 "agent.unregistered",
+    AgentDisconnected = 13 "agent.disconnected",
+    AgentLogged = 14 "agent.logged",
+    AgentDismissed = 15 "agent.dismissed",
+    InvocationAccepted = 20 "invocation.accepted",
+    InvocationRefused = 21 "invocation.refused",
+    InvocationDelivered = 22 "invocation.delivered",
+    InvocationStarted = 23 "invocation.started",
+    InvocationInterrupted = 24 "invocation.interrupted",
+    InvocationRequeued = 25 "invocation.requeued",
+    InvocationCompleted = 26 "invocation.completed",
+    InvocationFailed = 27 "invocation.failed",
+    InvocationExpired = 28 "invocation.expired",
+    InvocationTimedOut = 29 "invocation.timed_out",
+    InvocationCancelled = 30 "invocation.cancelled",
+    AnswerDelivered = 40 "answer.delivered",
+    AnswerDuplicate = 41 "answer.duplicate",
+    AnswerLate = 42 "answer.late",
+    AnswerUnmatched = 43 "answer.unmatched",
+    AnswerExpired = 44 "answer.expired",
+    ConnectionRefused = 50 "connection.refused",
+    FrameRefused = 51 "frame.refused",
+    FeedAcknowledged = 60 "feed.acknowledged",
+    JournalRecovered = 70 "journal.recovered",
+}
+
+/// What happened, with the facts that belong to it; the JSON of a variant is the event's `detail`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
+    /// A router started on this journal.
+    NodeStarted {
+        /// Its version.
+        version: &'static str,
+    },
+    /// A router stopped in good order.
+    NodeStopped {},
+    /// A peer's own socket was accepted.
+    AgentConnected {
+        /// The connection.
+        session: SessionId,
+    },
+    /// An agent, or the master agent, registered. Payload: its `request_payload`.
+    AgentRegistered {
+        /// The connection.
+        session: SessionId,
+        /// The protocol version it asked for.
+        version: u8,
+        /// How many invocations it takes at once.
+        max_in_flight: u32,
+        /// What it says it is still working on, as far as that was so.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        adopted: Vec<InvocationId>,
+    },
+    /// An agent asked for no more invocations.
+    AgentUnregistered {
+        /// The connection.
+        session: SessionId,
+    },
+    /// A peer's own socket ended.
+    AgentDisconnected {
+        /// The connection.
+        session: SessionId,
+        /// Why.
+        reason: &'static str,
+        /// Whether the backend is told `agent_unregister`.
+        announced: bool,
+    },
+    /// An agent's log line. Payload: its frame without `message_type`, `agent_uuid` and `invoked_by`.
+    AgentLogged {
+        /// The request it says it belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
+        /// The user session it says it belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<String>,
+    },
+    /// The backend told an agent to go. Payload: what it said.
+    AgentDismissed {
+        /// The connection it was sent on, if the agent was there.
+        session: Option<SessionId>,
+    },
+    /// An invocation was accepted. Payload: what is passed on of the caller's frame.
+    InvocationAccepted(Accepted),
+    /// An invocation was refused.
+    InvocationRefused {
+        /// Why.
+        code: ErrorCode,
+        /// How many more of the same source were refused and not journaled one by one.
+        #[serde(skip_serializing_if = "is_zero")]
+        suppressed: u64,
+    },
+    /// An invocation was sent to its agent.
+    InvocationDelivered {
+        /// Which delivery this is, from 1.
+        attempt: u32,
+        /// The connection.
+        session: SessionId,
+        /// Whether it carried the plain `invoked_by`.
+        plain: bool,
+    },
+    /// The agent has read it, or came back with it.
+    InvocationStarted {
+        /// Which delivery.
+        attempt: u32,
+        /// The connection.
+        session: SessionId,
+        /// Whether the agent said that it was still at work on it.
+        #[serde(skip_serializing_if = "is_false")]
+        adopted: bool,
+    },
+    /// Its connection was lost, and the agent may still come back with it.
+    InvocationInterrupted {
+        /// Which delivery.
+        attempt: u32,
+        /// Until when that is waited for.
+        until: Timestamp,
+    },
+    /// It is queued again.
+    InvocationRequeued {
+        /// Which delivery was in vain.
+        attempt: u32,
+    },
+    /// The agent answered. Payload: the answer, as it is passed on.
+    InvocationCompleted {
+        /// The delivery that was the last.
+        attempt: u32,
+    },
+    /// The agent answered with an error (payload: the answer), or the router gave up (`code`).
+    InvocationFailed {
+        /// The delivery that was the last.
+        attempt: u32,
+        /// Why the router gave up.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+    },
+    /// It waited longer than its ttl for an absent agent.
+    InvocationExpired {},
+    /// It was not finished by its deadline.
+    InvocationTimedOut {},
+    /// Its caller cancelled it.
+    InvocationCancelled {},
+    /// A socket of its caller has the answer.
+    AnswerDelivered {
+        /// The connection.
+        session: SessionId,
+    },
+    /// An answer to an invocation that an answer had ended. Payload: the answer.
+    AnswerDuplicate {},
+    /// An answer to an invocation that something else had ended. Payload: the answer.
+    AnswerLate {},
+    /// An answer that nobody asked for. Payload: the answer.
+    AnswerUnmatched {
+        /// The `invoked_by` that it echoed, cut at 512 bytes.
+        invoked_by: String,
+    },
+    /// No socket of the caller fetched the answer in time; it stays readable over HTTP.
+    AnswerExpired {},
+    /// A connection or request was turned away.
+    ConnectionRefused {
+        /// Why.
+        reason: String,
+        /// Where it came from.
+        peer: String,
+        /// How many more of the same source were not journaled one by one.
+        #[serde(skip_serializing_if = "is_zero")]
+        suppressed: u64,
+    },
+    /// A frame made no sense, and its sender was told so.
+    FrameRefused {
+        /// The connection.
+        session: SessionId,
+        /// What was wrong.
+        reason: String,
+        /// How many more of the same source were not journaled one by one.
+        #[serde(skip_serializing_if = "is_zero")]
+        suppressed: u64,
+    },
+    /// The backend has everything up to a place.
+    FeedAcknowledged {
+        /// The last notification that it has.
+        position: Position,
+    },
+    /// The journal takes commits again.
+    JournalRecovered {
+        /// Since when it had not.
+        since: Timestamp,
+    },
+}
+
+/// The facts of an accepted invocation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Accepted {
+    /// The way by which it came in: `socket`, `invoke_socket` or `client_message`.
+    pub origin: &'static str,
+    /// The connection by which it came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Milliseconds that it may be queued for an absent agent.
+    pub ttl_ms: u64,
+    /// When it must be finished.
+    pub deadline: Timestamp,
+    /// How often receipted work may start.
+    pub max_attempts: u32,
+    /// The caller's key against doing it twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<std::sync::Arc<str>>,
+    /// `request_metadata.request_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// `request_metadata.session_id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Detail {
+    /// The kind of the event.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::NodeStarted { .. } => EventKind::NodeStarted,
+            Self::NodeStopped {} => EventKind::NodeStopped,
+            Self::AgentConnected { .. } => EventKind::AgentConnected,
+            Self::AgentRegistered { .. } => EventKind::AgentRegistered,
+            Self::AgentUnregistered { .. } => EventKind::AgentUnregistered,
+            Self::AgentDisconnected { .. } => EventKind::AgentDisconnected,
+            Self::AgentLogged { .. } => EventKind::AgentLogged,
+            Self::AgentDismissed { .. } => EventKind::AgentDismissed,
+            Self::InvocationAccepted(_) => EventKind::InvocationAccepted,
+            Self::InvocationRefused { .. } => EventKind::InvocationRefused,
+            Self::InvocationDelivered { .. } => EventKind::InvocationDelivered,
+            Self::InvocationStarted { .. } => EventKind::InvocationStarted,
+            Self::InvocationInterrupted { .. } => EventKind::InvocationInterrupted,
+            Self::InvocationRequeued { .. } => EventKind::InvocationRequeued,
+            Self::InvocationCompleted { .. } => EventKind::InvocationCompleted,
+            Self::InvocationFailed { .. } => EventKind::InvocationFailed,
+            Self::InvocationExpired {} => EventKind::InvocationExpired,
+            Self::InvocationTimedOut {} => EventKind::InvocationTimedOut,
+            Self::InvocationCancelled {} => EventKind::InvocationCancelled,
+            Self::AnswerDelivered { .. } => EventKind::AnswerDelivered,
+            Self::AnswerDuplicate {} => EventKind::AnswerDuplicate,
+            Self::AnswerLate {} => EventKind::AnswerLate,
+            Self::AnswerUnmatched { .. } => EventKind::AnswerUnmatched,
+            Self::AnswerExpired {} => EventKind::AnswerExpired,
+            Self::ConnectionRefused { .. } => EventKind::ConnectionRefused,
+            Self::FrameRefused { .. } => EventKind::FrameRefused,
+            Self::FeedAcknowledged { .. } => EventKind::FeedAcknowledged,
+            Self::JournalRecovered { .. } => EventKind::JournalRecovered,
+        }
+    }
+}

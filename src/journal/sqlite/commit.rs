@@ -1,0 +1,188 @@
+//! The one writer: a batch becomes one call to the database, and its failure one of three answers.
+
+use std::fs::File;
+use std::sync::LazyLock;
+
+use sqlx::{Connection, SqliteConnection};
+
+use crate::journal::sqlite::cells::Layout;
+use crate::journal::sqlite::encode::{
+    AGENT_BLOCKS, AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, KIND_BLOCKS, Node, SESSIONS,
+};
+use crate::journal::sqlite::{SqliteReader, error};
+use crate::journal::{Batch, Head, JournalError};
+
+/// The whole of a commit, in one text that never changes: sqlx hands it to SQLite's thread in one piece, where a call for
+/// each statement would cost more than the statements do.
+///
+/// Parameters are written `$n` and not `?n`, for sqlx would bind the numbers that a statement leaves out to its others.
+/// The last statement before `COMMIT` holds the two things that must not be: it fails, by a NULL where none may be, if the
+/// head is not where this process left it, or if not every changed invocation was there (`changes()` counts the update just
+/// before it).
+pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| {
+    let statements = [
+        "BEGIN IMMEDIATE".to_owned(),
+        insert("journal", JOURNAL, "$7", ""),
+        insert("agent_blocks", AGENT_BLOCKS, "$8", "ON CONFLICT DO NOTHING"),
+        insert("kind_blocks", KIND_BLOCKS, "$9", "ON CONFLICT DO NOTHING"),
+        insert(
+            "agents",
+            AGENTS,
+            "$10",
+            "ON CONFLICT DO UPDATE SET registered = excluded.registered, last_seen = excluded.last_seen",
+        ),
+        insert(
+            "sessions",
+            SESSIONS,
+            "$11",
+            "ON CONFLICT DO UPDATE SET registered = excluded.registered, version = excluded.version",
+        ),
+        delete("sessions", ENDED, "$12"),
+        "UPDATE feed SET acknowledged = $13 WHERE $13 IS NOT NULL".to_owned(),
+        insert("invocations", INVOCATIONS, "$14", ""),
+        update("invocations", CHANGED, "$15"),
+        "UPDATE journal_head SET
+             position = CASE WHEN position = $1 AND hash = $2 AND changes() = $5 THEN $3 END,
+             hash = $4"
+            .to_owned(),
+        "COMMIT".to_owned(),
+    ];
+    statements.join(";\n").leak()
+});
+
+/// The heap of the rows that are bound.
+const HEAP: &str = "$6";
+
+/// The statement that puts rows in a table.
+fn insert(table: &str, layout: Layout, rows: &str, on_conflict: &str) -> String {
+    let values: Vec<_> = layout.values(rows, HEAP).into_iter().map(|(_, value)| value).collect();
+    let (each, columns, values) = (layout.each(rows), layout.columns(), values.join(", "));
+    format!("{each} INSERT INTO {table} ({columns}) SELECT {values} FROM each_row WHERE true {on_conflict}")
+}
+
+/// The statement that changes the rows which the first column names.
+fn update(table: &str, layout: Layout, rows: &str) -> String {
+    let mut values = layout.values(rows, HEAP).into_iter();
+    let key = values.next().map(|(column, value)| format!("{table}.{column} = {value}")).unwrap_or_default();
+    let set: Vec<_> = values.map(|(column, value)| format!("{column} = {value}")).collect();
+    format!("{} UPDATE {table} SET {} FROM each_row WHERE {key}", layout.each(rows), set.join(", "))
+}
+
+/// The statement that removes the rows which the first column names.
+fn delete(table: &str, layout: Layout, rows: &str) -> String {
+    let values = layout.values(rows, HEAP).into_iter();
+    let key: String =
+        values.take(1).map(|(column, value)| format!("{column} IN (SELECT {value} FROM each_row)")).collect();
+    format!("{} DELETE FROM {table} WHERE {key}", layout.each(rows))
+}
+
+pub(super) const ADD_NODE: &str = "INSERT INTO nodes (name) VALUES ($1) ON CONFLICT DO NOTHING";
+pub(super) const NODE: &str = "SELECT code FROM nodes WHERE name = $1";
+const ROLLBACK: &str = "ROLLBACK";
+
+/// The connection that writes, and how far it has come.
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: SqliteConnection,
+    /// Reads what really is on the disk, after a failure.
+    reader: SqliteReader,
+    node: Node,
+    head: Head,
+    /// A commit was begun and its outcome not seen: it failed, or whoever waited for it went away.
+    unresolved: bool,
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) async fn new(
+        mut connection: SqliteConnection,
+        lock: File,
+        node: &str,
+        reader: SqliteReader,
+    ) -> Result<Self, JournalError> {
+        sqlx::query(ADD_NODE).bind(node).execute(&mut connection).await.map_err(error::unavailable)?;
+        let code = sqlx::query_scalar(NODE).bind(node).fetch_one(&mut connection).await;
+        let head = reader.head().await?;
+        Ok(Self {
+            connection,
+            reader,
+            node: Node { name: node.to_owned(), code: code.map_err(error::unavailable)? },
+            head,
+            unresolved: false,
+            _lock: lock,
+        })
+    }
+
+    /// Commits the batch. The head moves on only if it is on the disk.
+    pub(super) async fn commit(&mut self, batch: &Batch) -> Result<Head, JournalError> {
+        if self.unresolved {
+            self.head = self.resolve().await?;
+        }
+        let encoded = Encoded::new(batch, self.head, &self.node)?;
+        let new = encoded.head;
+        self.unresolved = true;
+        match self.execute(encoded, batch).await {
+            Ok(()) => {
+                self.unresolved = false;
+                self.head = new;
+                Ok(new)
+            }
+            Err(error) => self.after_failure(&error, new).await,
+        }
+    }
+
+    async fn execute(&mut self, encoded: Encoded, batch: &Batch) -> Result<(), sqlx::Error> {
+        sqlx::query(*COMMIT)
+            .bind(self.head.position.0)
+            .bind(self.head.hash.to_vec())
+            .bind(encoded.head.position.0)
+            .bind(encoded.head.hash.to_vec())
+            .bind(i64::try_from(batch.changed.len()).unwrap_or(i64::MAX))
+            .bind(encoded.heap)
+            .bind(encoded.events)
+            .bind(encoded.agent_blocks)
+            .bind(encoded.kind_blocks)
+            .bind(encoded.agents)
+            .bind(encoded.sessions)
+            .bind(encoded.ended)
+            .bind(batch.feed_acknowledged.map(|position| position.0))
+            .bind(encoded.accepted)
+            .bind(encoded.changed)
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+    }
+
+    /// Looks at what a failed commit left behind.
+    async fn after_failure(&mut self, error: &sqlx::Error, new: Head) -> Result<Head, JournalError> {
+        if error::is_uncertain(error) {
+            return Err(JournalError::Uncertain(error::describe(error)));
+        }
+        let found = self.resolve().await?;
+        if found == new {
+            self.head = new;
+            return Ok(new);
+        }
+        if found == self.head {
+            return Err(JournalError::Unavailable(error::describe(error)));
+        }
+        let what = format!("it is {found:?} and this router left it at {:?}", self.head);
+        Err(JournalError::Damaged { table: "journal_head", column: "position", what })
+    }
+
+    /// Ends a transaction that may still be open, and finds out where the journal stands. A second connection is asked:
+    /// it cannot see what is not committed.
+    async fn resolve(&mut self) -> Result<Head, JournalError> {
+        // Fails if no transaction is open, which is as good.
+        let _ = sqlx::query(ROLLBACK).execute(&mut self.connection).await;
+        let found = self.reader.head().await.map_err(|error| JournalError::Uncertain(error.to_string()))?;
+        self.unresolved = false;
+        Ok(found)
+    }
+
+    pub(super) async fn close(self) {
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(error = error::describe(&error), "the journal was not closed in good order; it is complete");
+        }
+    }
+}

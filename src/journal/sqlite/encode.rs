@@ -1,0 +1,282 @@
+//! A batch as the few values that are bound to the text of a commit: the rows of each table packed in one blob, laid out as
+//! the constants here say.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::code::ErrorCode;
+use crate::id::{Identity, Position, SessionId};
+use crate::invocation::{Finished, Invocation, Outcome, State};
+use crate::journal::chain::{self, Link, SALT_BYTES};
+use crate::journal::sqlite::cells::Cell::{
+    Digest, Id, Integer, OptionalBytes, OptionalDigest, OptionalId, OptionalInteger, OptionalText, Text,
+};
+use crate::journal::sqlite::cells::{Layout, Rows};
+use crate::journal::sqlite::row;
+use crate::journal::{AgentRow, Batch, Event, Head, JournalError, NewInvocation, SessionRow};
+
+/// Positions to a block of `agent_blocks` and `kind_blocks`.
+const BLOCK: i64 = 1024;
+
+pub(super) const JOURNAL: Layout = Layout(&[
+    ("position", Integer),
+    ("at", Integer),
+    ("kind", Integer),
+    ("node", Integer),
+    ("invocation_id", OptionalId),
+    ("agent_id", OptionalText),
+    ("caller", OptionalText),
+    ("detail", Text),
+    ("hash", Digest),
+    ("payload_hash", OptionalDigest),
+    ("salt", OptionalId),
+    ("payload", OptionalBytes),
+]);
+
+pub(super) const AGENT_BLOCKS: Layout = Layout(&[("agent_id", Text), ("block", Integer)]);
+
+pub(super) const KIND_BLOCKS: Layout = Layout(&[("kind", Integer), ("block", Integer)]);
+
+pub(super) const AGENTS: Layout =
+    Layout(&[("agent_id", Text), ("registered", OptionalInteger), ("last_seen", OptionalInteger)]);
+
+pub(super) const SESSIONS: Layout = Layout(&[
+    ("id", Id),
+    ("identity", Text),
+    ("registered", OptionalInteger),
+    ("version", Integer),
+    ("connected_at", Integer),
+]);
+
+pub(super) const ENDED: Layout = Layout(&[("id", Id)]);
+
+/// How many of the columns of an invocation say which it is and where it stands; the others never change.
+const CHANGING: usize = 15;
+
+pub(super) const INVOCATIONS: Layout = Layout(&[
+    ("id", Id),
+    ("state", Integer),
+    ("attempt", Integer),
+    ("unreceipted", Integer),
+    ("starts", Integer),
+    ("delivered_at", OptionalInteger),
+    ("plain_unanswered", Integer),
+    ("session", OptionalId),
+    ("queued_since", OptionalInteger),
+    ("resume_until", OptionalInteger),
+    ("finished_at", OptionalInteger),
+    ("answer", OptionalInteger),
+    ("code", OptionalText),
+    ("reply", Integer),
+    ("reply_session", OptionalId),
+    ("agent_id", Text),
+    ("caller", Text),
+    ("origin", Integer),
+    ("origin_session", OptionalId),
+    ("additions", Integer),
+    ("accepted", Integer),
+    ("accepted_at", Integer),
+    ("body_bytes", Integer),
+    ("ttl", Integer),
+    ("ttl_given", Integer),
+    ("deadline", Integer),
+    ("max_attempts", Integer),
+    ("idempotency_key", OptionalText),
+    ("key_digest", OptionalDigest),
+    ("request_id", OptionalText),
+    ("session_id", OptionalText),
+]);
+
+pub(super) const CHANGED: Layout = Layout(INVOCATIONS.0.split_at(CHANGING).0);
+
+/// A batch, ready to be bound.
+pub(super) struct Encoded {
+    /// The head after it.
+    pub(super) head: Head,
+    /// The texts and payloads of all rows.
+    pub(super) heap: Vec<u8>,
+    pub(super) events: Vec<u8>,
+    pub(super) agent_blocks: Vec<u8>,
+    pub(super) kind_blocks: Vec<u8>,
+    pub(super) agents: Vec<u8>,
+    pub(super) sessions: Vec<u8>,
+    pub(super) ended: Vec<u8>,
+    pub(super) accepted: Vec<u8>,
+    pub(super) changed: Vec<u8>,
+}
+
+/// Who writes: the name, which is hashed, and its number in `nodes`.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) code: i64,
+}
+
+impl Encoded {
+    /// Extends the chain from `head` by the batch's events, which must follow it.
+    pub(super) fn new(batch: &Batch, mut head: Head, node: &Node) -> Result<Self, JournalError> {
+        let mut heap = Vec::with_capacity(heap_size(batch));
+        let mut agent_blocks = BTreeSet::new();
+        let mut kind_blocks = BTreeSet::new();
+        let mut events = Rows::new(JOURNAL, batch.events.len(), &mut heap);
+        for event in &batch.events {
+            if event.position != head.position.next() {
+                let what = format!("a batch's event {} does not follow {}", event.position, head.position);
+                return Err(JournalError::Unavailable(what));
+            }
+            head = Head { position: event.position, hash: pack_event(&mut events, event, &head.hash, node)? };
+            let block = event.position.0 / BLOCK;
+            kind_blocks.insert((event.detail.kind().code(), block));
+            agent_blocks.extend(event.agent.as_ref().map(|agent| (agent.as_str(), block)));
+        }
+        Ok(Self {
+            head,
+            events: events.into_cells(),
+            agent_blocks: pack(AGENT_BLOCKS, &mut heap, agent_blocks, |rows, (agent, block)| {
+                rows.heaped(agent.as_bytes()).integer(block);
+            }),
+            kind_blocks: pack(KIND_BLOCKS, &mut heap, kind_blocks, |rows, (kind, block)| {
+                rows.integer(kind).integer(block);
+            }),
+            agents: pack(AGENTS, &mut heap, &batch.agents, pack_agent),
+            sessions: pack(SESSIONS, &mut heap, &batch.sessions, pack_session),
+            ended: pack(ENDED, &mut heap, &batch.ended, |rows, session| {
+                rows.bytes(session.0.as_bytes());
+            }),
+            accepted: pack(INVOCATIONS, &mut heap, &batch.accepted, pack_accepted),
+            changed: pack(CHANGED, &mut heap, &batch.changed, pack_changed),
+            heap,
+        })
+    }
+}
+
+fn pack<T>(
+    layout: Layout,
+    heap: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    pack_one: impl Fn(&mut Rows<'_>, T),
+) -> Vec<u8> {
+    let items = items.into_iter();
+    let mut rows = Rows::new(layout, items.len(), heap);
+    items.for_each(|item| pack_one(&mut rows, item));
+    rows.into_cells()
+}
+
+/// Packs the event; gives back its hash.
+fn pack_event(rows: &mut Rows<'_>, event: &Event, previous: &[u8; 32], node: &Node) -> Result<[u8; 32], JournalError> {
+    let kind = event.detail.kind().code();
+    let invocation = event.invocation.as_ref().map(|id| &id.0.as_bytes()[..]);
+    let agent = event.agent.as_ref().map(Identity::as_str);
+    let caller = event.caller.as_ref().map(Identity::as_str);
+    let detail = serde_json::to_string(&event.detail)
+        .map_err(|_| JournalError::Unavailable("an event could not be encoded".to_owned()))?;
+    let salt: [u8; SALT_BYTES] = if event.payload.is_some() { rand::random() } else { [0; SALT_BYTES] };
+    let payload_hash = event.payload.as_ref().map(|payload| chain::payload_hash(&salt, payload));
+    let link = Link {
+        position: event.position.0,
+        at: event.at.as_micros(),
+        kind,
+        node: &node.name,
+        invocation,
+        agent,
+        caller,
+        detail: &detail,
+        payload_hash: payload_hash.as_ref().map(|digest| &digest[..]),
+    };
+    let hash = link.hash(previous);
+    rows.integer(link.position)
+        .integer(link.at)
+        .integer(kind)
+        .integer(node.code)
+        .bytes(invocation.unwrap_or(&[0; 16]))
+        .optional_heaped(agent.map(str::as_bytes))
+        .optional_heaped(caller.map(str::as_bytes))
+        .heaped(detail.as_bytes())
+        .bytes(&hash)
+        .bytes(&payload_hash.unwrap_or_default())
+        .bytes(&salt)
+        .optional_heaped(event.payload.as_deref());
+    Ok(hash)
+}
+
+fn pack_agent(rows: &mut Rows<'_>, row: &AgentRow) {
+    rows.heaped(row.agent.as_str().as_bytes())
+        .optional_integer(row.registered.map(|position| position.0))
+        .optional_integer(row.last_seen.map(Timestamp::as_micros));
+}
+
+fn pack_session(rows: &mut Rows<'_>, row: &SessionRow) {
+    rows.bytes(row.session.0.as_bytes())
+        .heaped(row.identity.as_str().as_bytes())
+        .optional_integer(row.registered.map(|position| position.0))
+        .integer(row.version)
+        .integer(row.connected_at.as_micros());
+}
+
+fn pack_changed(rows: &mut Rows<'_>, invocation: &Invocation) {
+    let (queued_since, resume_until) = match invocation.state {
+        State::Queued { since } => (Some(since), None),
+        State::Interrupted { until } => (None, Some(until)),
+        State::Delivered { .. } | State::Running { .. } | State::Finished(_) => (None, None),
+    };
+    let finished = invocation.finished();
+    let (reply, reply_session) = row::reply_code(invocation.reply);
+    rows.bytes(invocation.id.0.as_bytes())
+        .integer(invocation.state_name() as i64)
+        .integer(invocation.attempt)
+        .integer(invocation.unreceipted)
+        .integer(invocation.starts)
+        .optional_integer(invocation.delivered_at.map(Timestamp::as_micros))
+        .integer(invocation.plain_unanswered)
+        .bytes(&session_bytes(invocation.in_flight_on()))
+        .optional_integer(queued_since.map(Timestamp::as_micros))
+        .optional_integer(resume_until.map(Timestamp::as_micros))
+        .optional_integer(finished.map(|finished| finished.at.as_micros()))
+        .optional_integer(finished.and_then(|finished| finished.answer).map(|Position(answer)| answer))
+        .optional_heaped(finished.and_then(router_code).map(str::as_bytes))
+        .integer(reply)
+        .bytes(&session_bytes(reply_session));
+}
+
+fn pack_accepted(rows: &mut Rows<'_>, new: &NewInvocation) {
+    let invocation = &new.invocation;
+    let (origin, origin_session) = row::origin_code(invocation.origin);
+    let key = invocation.key.as_deref();
+    pack_changed(rows, invocation);
+    rows.heaped(invocation.agent.as_str().as_bytes())
+        .heaped(invocation.caller.as_str().as_bytes())
+        .integer(origin)
+        .bytes(&session_bytes(origin_session))
+        .integer(invocation.additions)
+        .integer(invocation.accepted.0)
+        .integer(invocation.accepted_at.as_micros())
+        .integer(invocation.body_bytes)
+        .integer(i64::try_from(invocation.terms.ttl.as_micros()).unwrap_or(i64::MAX))
+        .integer(invocation.terms.ttl_given)
+        .integer(invocation.terms.deadline.as_micros())
+        .integer(invocation.terms.max_attempts)
+        .optional_heaped(key.map(|key| key.key.as_bytes()))
+        .bytes(&key.map_or([0; 32], |key| key.digest))
+        .optional_heaped(new.request_id.as_deref().map(str::as_bytes))
+        .optional_heaped(new.session_id.as_deref().map(str::as_bytes));
+}
+
+/// The code that is stored: the other outcomes have one of their own each, which their state says already.
+fn router_code(finished: Finished) -> Option<&'static str> {
+    match finished.outcome {
+        Outcome::Failed(code) => code.map(ErrorCode::as_str),
+        Outcome::Completed | Outcome::Expired | Outcome::TimedOut | Outcome::Cancelled => None,
+    }
+}
+
+fn session_bytes(session: Option<SessionId>) -> [u8; 16] {
+    session.map_or(Uuid::nil(), |session| session.0).into_bytes()
+}
+
+/// About how many bytes the batch's texts and payloads take, so that they are moved but once.
+fn heap_size(batch: &Batch) -> usize {
+    batch.events.iter().map(|event| 256 + event.payload.as_ref().map_or(0, Bytes::len)).sum()
+}

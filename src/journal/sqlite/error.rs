@@ -1,0 +1,38 @@
+//! What SQLite's errors mean for the journal. No text made here holds a value, a path or a statement.
+
+use crate::journal::JournalError;
+
+/// `SQLITE_IOERR`: reading, writing or syncing a file failed.
+const IOERR: u32 = 10;
+
+/// Whether the failure of a commit leaves open what is on the disk: a failed sync says nothing about what was written.
+pub(super) fn is_uncertain(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(_) => result_code(error) == Some(IOERR),
+        // The thread that talks to SQLite is gone, in whatever it was doing.
+        sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
+        _ => false,
+    }
+}
+
+/// The error in words that are safe to show.
+pub(super) fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::PoolTimedOut => "too many are reading at once".to_owned(),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => "it is closed".to_owned(),
+        sqlx::Error::Io(error) => error.kind().to_string(),
+        _ => "it could not be read".to_owned(),
+    }
+}
+
+/// A read, or anything else outside a commit, that failed.
+pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
+    JournalError::Unavailable(describe(&error))
+}
+
+/// SQLite's primary result code: the lowest byte of what sqlx reports.
+fn result_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

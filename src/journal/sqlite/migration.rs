@@ -1,0 +1,110 @@
+//! The migrations of the schema, embedded in the binary; they only ever go forward.
+
+use std::path::Path;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, SqliteConnection};
+
+use crate::journal::JournalError;
+use crate::journal::sqlite::{error, open};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number; they are applied in this order.
+    pub version: i64,
+    /// What it is about.
+    pub name: &'static str,
+    /// Whether the file has it.
+    pub applied: bool,
+}
+
+/// Creates the file if it is missing and applies what is pending; gives back what was applied now.
+///
+/// Fails with [`JournalError::InUse`] while a router has the file open.
+pub async fn migrate(path: &Path) -> Result<Vec<Migration>, JournalError> {
+    let _lock = open::lock(path)?;
+    let mut connection = open::writer(path).await?;
+    let pending = status(&mut connection).await?.into_iter().filter(|migration| !migration.applied);
+    let pending = pending.map(|migration| Migration { applied: true, ..migration }).collect();
+    apply(&mut connection).await?;
+    connection.close().await.map_err(error::unavailable)?;
+    Ok(pending)
+}
+
+/// Every migration that this version knows, and whether the file has it. Changes nothing; a router may be running.
+pub async fn migration_status(path: &Path) -> Result<Vec<Migration>, JournalError> {
+    if !path.exists() {
+        return Ok(known(&[]));
+    }
+    let readers = open::readers(path).await?;
+    let mut connection = readers.acquire().await.map_err(error::unavailable)?;
+    status(&mut connection).await
+}
+
+/// Brings the schema to this version's. What is there already is checked to be what it was when it was applied.
+pub(super) async fn apply(connection: &mut SqliteConnection) -> Result<(), JournalError> {
+    refuse_newer(&applied(connection).await?)?;
+    MIGRATOR.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMismatch(found) | MigrateError::Dirty(found) => JournalError::Schema {
+            found,
+            wanted: newest(),
+            advice: "that migration is not the one that this version knows; use the version that applied it",
+        },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error::unavailable(error),
+        _ => JournalError::Unavailable("a migration could not be applied".to_owned()),
+    })
+}
+
+/// Refuses any schema but this version's.
+pub(super) async fn require_current(connection: &mut SqliteConnection) -> Result<(), JournalError> {
+    let applied = applied(connection).await?;
+    refuse_newer(&applied)?;
+    match applied.last().copied().unwrap_or(0) {
+        found if found == newest() => Ok(()),
+        found => Err(JournalError::Schema { found, wanted: newest(), advice: "run `agent-router migrate`" }),
+    }
+}
+
+async fn status(connection: &mut SqliteConnection) -> Result<Vec<Migration>, JournalError> {
+    let applied = applied(connection).await?;
+    refuse_newer(&applied)?;
+    Ok(known(&applied))
+}
+
+fn known(applied: &[i64]) -> Vec<Migration> {
+    let step = |migration: &'static sqlx::migrate::Migration| Migration {
+        version: migration.version,
+        name: &migration.description,
+        applied: applied.contains(&migration.version),
+    };
+    MIGRATOR.iter().map(step).collect()
+}
+
+fn newest() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+fn refuse_newer(applied: &[i64]) -> Result<(), JournalError> {
+    match applied.last() {
+        Some(&found) if found > newest() => {
+            Err(JournalError::Schema { found, wanted: newest(), advice: "use the newer version of agent-router" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The numbers of the migrations that the file has, in order.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<i64>, JournalError> {
+    let tables: i64 =
+        sqlx::query_scalar(HAS_MIGRATIONS).fetch_one(&mut *connection).await.map_err(error::unavailable)?;
+    if tables == 0 {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(APPLIED).fetch_all(connection).await.map_err(error::unavailable)
+}

@@ -1,0 +1,137 @@
+//! The journal in a SQLite file: one writer, readers that never wait for it, and a lock against a second router.
+//!
+//! ```text
+//! open        options, lock, migrations → SqliteJournal
+//! migration   which numbered migrations there are, and which are applied
+//! commit      a batch → one call of constant text → the new head, or which kind of failure it was
+//! encode      a batch → the few values that are bound to that text
+//! cells       how rows are packed in such a value, and the SQL that unpacks them
+//! reader      what is asked of the rows; with history and verify, all that reads
+//! row         a row → the types of the contract; an impossible row is an error
+//! ```
+
+mod cells;
+mod commit;
+mod encode;
+mod error;
+mod history;
+mod migration;
+mod open;
+mod reader;
+mod row;
+mod verify;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+pub use migration::{Migration, migrate, migration_status};
+pub use reader::SqliteReader;
+
+use crate::clock::Timestamp;
+use crate::id::{InvocationId, Position};
+use crate::invocation::Invocation;
+use crate::journal::{
+    Batch, EventRecord, FeedEvent, Head, HistoryFilter, InvocationRecord, Journal, JournalError, Lookup, Restored,
+    Verification,
+};
+use commit::Writer;
+
+/// Where the journal is, and who writes to it.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The file; created, with an empty journal, if it is missing. Its folder must be there.
+    pub path: PathBuf,
+    /// The name of this router, which each of its events carries.
+    pub node: String,
+}
+
+/// A journal in a SQLite file that this process alone writes to.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    /// `None` once it is closed.
+    writer: Mutex<Option<Writer>>,
+    reader: SqliteReader,
+}
+
+impl SqliteJournal {
+    /// Opens the file for writing, creates it if it is missing, and applies the migrations that are pending.
+    ///
+    /// Fails with [`JournalError::InUse`] while another process has it open so, with [`JournalError::Schema`] if a newer
+    /// version has migrated it, and with [`JournalError::Unavailable`] if it cannot be opened.
+    pub async fn open(options: &SqliteOptions) -> Result<Self, JournalError> {
+        let lock = open::lock(&options.path)?;
+        let mut connection = open::writer(&options.path).await?;
+        migration::apply(&mut connection).await?;
+        let reader = SqliteReader::open(&options.path).await?;
+        let writer = Writer::new(connection, lock, &options.node, reader.clone()).await?;
+        Ok(Self { writer: Mutex::new(Some(writer)), reader })
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    async fn restore(&self) -> Result<Restored, JournalError> {
+        self.reader.restore().await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
+        match self.writer.lock().await.as_mut() {
+            Some(writer) => writer.commit(batch).await,
+            None => Err(JournalError::Unavailable("it is closed".to_owned())),
+        }
+    }
+
+    async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
+        self.reader.lookup(lookup).await
+    }
+
+    async fn payloads(&self, positions: &[Position]) -> Result<Vec<(Position, Bytes)>, JournalError> {
+        self.reader.payloads(positions).await
+    }
+
+    async fn feed(
+        &self,
+        after: Position,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<FeedEvent>, Position), JournalError> {
+        self.reader.feed(after, since, limit).await
+    }
+
+    async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, JournalError> {
+        self.reader.invocation(id).await
+    }
+
+    async fn history(
+        &self,
+        filter: &HistoryFilter,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, JournalError> {
+        self.reader.history(filter, after, limit).await
+    }
+
+    async fn verify(&self) -> Result<Verification, JournalError> {
+        self.reader.verify().await
+    }
+
+    async fn head(&self) -> Result<Head, JournalError> {
+        self.reader.head().await
+    }
+
+    /// Waits for the batch that is being committed, ends the readers, folds the write-ahead log into the file and lets
+    /// the lock go. Whoever asks afterwards is told that the journal is unavailable.
+    async fn close(&self) {
+        let writer = self.writer.lock().await.take();
+        self.reader.close().await;
+        if let Some(writer) = writer {
+            writer.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! What the router and its readers ask of the rows.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteRow;
+
+use crate::id::{InvocationId, Position};
+use crate::invocation::Invocation;
+use crate::journal::sqlite::row::{self, Columns};
+use crate::journal::sqlite::{error, migration, open};
+use crate::journal::{AgentRow, Head, InvocationRecord, JournalError, Lookup, Restored, SessionRow};
+
+pub(super) const HEAD: &str = "SELECT position, hash FROM journal_head";
+pub(super) const AGENTS: &str = "SELECT agent_id, registered, last_seen FROM agents ORDER BY agent_id";
+pub(super) const SESSIONS: &str = "SELECT id, identity, registered, version, connected_at FROM sessions ORDER BY id";
+pub(super) const UNSETTLED: &str =
+    "SELECT * FROM invocations WHERE state < 5 OR plain_unanswered = 1 OR reply <> 0 ORDER BY accepted";
+pub(super) const ACKNOWLEDGED: &str = "SELECT acknowledged FROM feed";
+
+/// `$1`: a JSON array of ids.
+pub(super) const BY_ID: &str =
+    "SELECT * FROM invocations WHERE id IN (SELECT unhex(value, '-') FROM json_each($1)) ORDER BY accepted";
+
+/// `$1`: a JSON array of `[caller, agent, key]`.
+pub(super) const BY_KEY: &str = "
+SELECT invocations.* FROM json_each($1) AS wanted JOIN invocations ON id = (
+    SELECT id FROM invocations
+    WHERE caller = wanted.value ->> 0 AND agent_id = wanted.value ->> 1 AND idempotency_key = wanted.value ->> 2
+    ORDER BY accepted DESC LIMIT 1
+)";
+
+/// `$1`: a JSON array of positions.
+pub(super) const PAYLOADS: &str = "
+SELECT position, payload FROM journal
+WHERE position IN (SELECT value FROM json_each($1)) AND payload IS NOT NULL ORDER BY position";
+
+pub(super) const INVOCATION: &str = "
+SELECT invocations.*, body.payload AS body_payload, answer.payload AS answer_payload
+FROM invocations
+LEFT JOIN journal AS body ON body.position = invocations.accepted
+LEFT JOIN journal AS answer ON answer.position = invocations.answer
+WHERE invocations.id = $1";
+
+/// A journal in a SQLite file, for reading. It needs no lock: a router may be writing meanwhile.
+#[derive(Clone, Debug)]
+pub struct SqliteReader {
+    pub(super) pool: SqlitePool,
+}
+
+impl SqliteReader {
+    /// Opens the file, which must be there, with the schema that this version works with.
+    pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        let pool = open::readers(path).await?;
+        let mut connection = pool.acquire().await.map_err(error::unavailable)?;
+        migration::require_current(&mut connection).await?;
+        drop(connection);
+        Ok(Self { pool })
+    }
+
+    /// The newest event.
+    pub async fn head(&self) -> Result<Head, JournalError> {
+        let row = sqlx::query(HEAD).fetch_one(&self.pool).await.map_err(error::unavailable)?;
+        head(&row)
+    }
+
+    pub(super) async fn restore(&self) -> Result<Restored, JournalError> {
+        // One transaction, so that all of it is of one moment.
+        let mut snapshot = self.pool.begin().await.map_err(error::unavailable)?;
+        let at = sqlx::query(HEAD).fetch_one(&mut *snapshot).await.map_err(error::unavailable)?;
+        let agents = sqlx::query(AGENTS).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
+        let sessions = sqlx::query(SESSIONS).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
+        let acknowledged = sqlx::query_scalar(ACKNOWLEDGED).fetch_one(&mut *snapshot).await;
+        let mut unsettled = Vec::new();
+        let mut rows = sqlx::query(UNSETTLED).fetch(&mut *snapshot);
+        while let Some(row) = rows.try_next().await.map_err(error::unavailable)? {
+            unsettled.push(row::invocation(&row)?);
+        }
+        Ok(Restored {
+            head: head(&at)?,
+            agents: agents.iter().map(agent).collect::<Result<_, _>>()?,
+            sessions: sessions.iter().map(session).collect::<Result<_, _>>()?,
+            unsettled,
+            feed_acknowledged: Position(acknowledged.map_err(error::unavailable)?),
+        })
+    }
+
+    pub(super) async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
+        let mut found: Vec<Invocation> = Vec::new();
+        if !lookup.ids.is_empty() {
+            let rows = sqlx::query(BY_ID).bind(json(&lookup.ids)?).fetch_all(&self.pool).await;
+            for row in rows.map_err(error::unavailable)? {
+                found.push(row::invocation(&row)?);
+            }
+        }
+        if !lookup.keys.is_empty() {
+            let rows = sqlx::query(BY_KEY).bind(json(&lookup.keys)?).fetch_all(&self.pool).await;
+            for row in rows.map_err(error::unavailable)? {
+                found.push(row::invocation(&row)?);
+            }
+        }
+        found.sort_by_key(|invocation| invocation.accepted);
+        found.dedup_by_key(|invocation| invocation.accepted);
+        Ok(found)
+    }
+
+    pub(super) async fn payloads(&self, positions: &[Position]) -> Result<Vec<(Position, Bytes)>, JournalError> {
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows =
+            sqlx::query(PAYLOADS).bind(json(positions)?).fetch_all(&self.pool).await.map_err(error::unavailable)?;
+        let payload = |row: &SqliteRow| {
+            let columns = Columns::of("journal", row);
+            Ok((columns.position("position")?, columns.required("payload", columns.bytes("payload")?)?))
+        };
+        rows.iter().map(payload).collect()
+    }
+
+    /// One invocation, with its body and its answer.
+    pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, JournalError> {
+        let id = id.0.as_bytes().to_vec();
+        let row = sqlx::query(INVOCATION).bind(id).fetch_optional(&self.pool).await.map_err(error::unavailable)?;
+        row.as_ref().map(record).transpose()
+    }
+
+    /// Waits for those who read, and lets the file go.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+pub(super) fn head(row: &SqliteRow) -> Result<Head, JournalError> {
+    let columns = Columns::of("journal_head", row);
+    Ok(Head { position: columns.position("position")?, hash: columns.digest("hash")? })
+}
+
+fn agent(row: &SqliteRow) -> Result<AgentRow, JournalError> {
+    let columns = Columns::of("agents", row);
+    Ok(AgentRow {
+        agent: columns.identity("agent_id")?,
+        registered: columns.optional_position("registered")?,
+        last_seen: columns.optional_time("last_seen")?,
+    })
+}
+
+fn session(row: &SqliteRow) -> Result<SessionRow, JournalError> {
+    let columns = Columns::of("sessions", row);
+    Ok(SessionRow {
+        session: columns.required("id", columns.session("id")?)?,
+        identity: columns.identity("identity")?,
+        registered: columns.optional_position("registered")?,
+        version: columns.number("version")?,
+        connected_at: columns.time("connected_at")?,
+    })
+}
+
+fn record(row: &SqliteRow) -> Result<InvocationRecord, JournalError> {
+    let invocation = row::invocation(row)?;
+    let columns = Columns::of("invocations", row);
+    let finished = invocation.finished();
+    Ok(InvocationRecord {
+        id: invocation.id,
+        state: invocation.state_name(),
+        agent: invocation.agent,
+        caller: invocation.caller,
+        attempt: invocation.attempt,
+        max_attempts: invocation.terms.max_attempts,
+        request_id: columns.get("request_id")?,
+        session_id: columns.get("session_id")?,
+        accepted_at: invocation.accepted_at,
+        delivered_at: invocation.delivered_at,
+        finished_at: finished.map(|finished| finished.at),
+        ttl_ms: u64::try_from(invocation.terms.ttl.as_millis()).unwrap_or(u64::MAX),
+        deadline: invocation.terms.deadline,
+        idempotency_key: invocation.key.map(|key| key.key.to_string()),
+        body: columns.bytes("body_payload")?,
+        answer: columns.bytes("answer_payload")?,
+        code: finished.and_then(|finished| finished.outcome.error_code()),
+    })
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, JournalError> {
+    serde_json::to_string(value).map_err(|_| JournalError::Unavailable("a query could not be encoded".to_owned()))
+}

@@ -1,0 +1,147 @@
+//! What sessions and HTTP ask of the router.
+
+use bytes::Bytes;
+
+use crate::auth::Principal;
+use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::protocol;
+
+/// One thing that happened at a socket or was asked over HTTP. Commands of one session are taken in the order in which
+/// they were submitted.
+#[derive(Debug)]
+pub enum Command {
+    /// A peer's credential was accepted. Answered by [`super::Router::open`].
+    Open {
+        /// The connection.
+        session: SessionId,
+        /// Whose it is.
+        principal: Principal,
+    },
+    /// The socket is gone, and everything that was read from it has been submitted.
+    End {
+        /// The connection.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// `agent_register`
+    Register {
+        /// The connection.
+        session: SessionId,
+        /// The frame.
+        register: protocol::Register,
+    },
+    /// `agent_unregister`
+    Unregister {
+        /// The connection.
+        session: SessionId,
+    },
+    /// `agent_invoke`
+    Invoke {
+        /// The connection.
+        session: SessionId,
+        /// The frame.
+        invoke: protocol::Invoke,
+    },
+    /// `agent_response` or `agent_error`; not the backend's acknowledgements of its notifications.
+    Answer {
+        /// The connection.
+        session: SessionId,
+        /// The frame.
+        answer: protocol::Answer,
+    },
+    /// `agent_log`
+    Log {
+        /// The connection.
+        session: SessionId,
+        /// The frame.
+        log: protocol::Log,
+    },
+    /// `agent_cancel`
+    Cancel {
+        /// The connection.
+        session: SessionId,
+        /// The frame.
+        cancel: protocol::Cancel,
+    },
+    /// The agent's library has read these deliveries.
+    Receipts {
+        /// The connection.
+        session: SessionId,
+        /// The invocations and which delivery of each.
+        deliveries: Vec<(InvocationId, u32)>,
+    },
+    /// The caller's library has read these answers.
+    AnswersDelivered {
+        /// The connection.
+        session: SessionId,
+        /// The invocations and their agents.
+        answers: Vec<(InvocationId, Identity)>,
+    },
+    /// The backend has its notifications up to this place.
+    FeedAcknowledged {
+        /// The last one.
+        position: Position,
+    },
+    /// A frame made no sense; the session has told its sender.
+    FrameRefused {
+        /// The connection.
+        session: SessionId,
+        /// What was wrong; no content of the frame.
+        reason: String,
+    },
+    /// A connection or a request was turned away.
+    ConnectionRefused {
+        /// Where it came from: an address without the port.
+        peer: String,
+        /// Why; no credential.
+        reason: String,
+    },
+    /// `POST /invoke-agent`. Answered by [`super::Router::client_message`].
+    ClientMessage {
+        /// Who asks.
+        caller: Identity,
+        /// To whom.
+        client: Identity,
+        /// The message: the text of a JSON object.
+        message: Bytes,
+    },
+    /// The router goes down: requests are refused as `shutting_down`, and ends of sockets are left for the next start to
+    /// see.
+    Shutdown,
+}
+
+/// Why a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The peer closed it or vanished.
+    Closed,
+    /// It answered no Ping.
+    Dead,
+    /// It did not read what it was sent.
+    TooSlow,
+    /// A newer socket of the same identity registered.
+    TakenOver,
+    /// It sent a frame that is larger than any that is read, or broke the WebSocket protocol.
+    ProtocolError,
+    /// It asked for no more invocations, and has answered all that it had.
+    Unregistered,
+    /// This router goes down.
+    Restarting,
+}
+
+impl EndReason {
+    /// As the journal has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Dead => "dead",
+            Self::TooSlow => "too_slow",
+            Self::TakenOver => "taken_over",
+            Self::ProtocolError => "protocol_error",
+            Self::Unregistered => "unregistered",
+            Self::Restarting => "router_restarted",
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The backend's notifications: what happened to agents, told in order, from where the backend left off.
+//!
+//! They are read from the journal and from nowhere else, so there is one order, and a backend that was away or is slow
+//! costs no memory. What is sent and not acknowledged is bounded by a window; what was not acknowledged is sent again
+//! on the next socket.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
+
+use super::directory::Directory;
+use super::ledger::FeedStart;
+use super::outbox::{Notice as NoticeMessage, Outbound, Outbox};
+use crate::auth::Credential;
+use crate::clock::Clock;
+use crate::id::{Identity, Position, SessionId};
+use crate::journal::{FeedEvent, Journal, JournalError, Notice};
+use crate::protocol::outbound::{log_notice, registered_notice, unregistered_notice};
+
+/// Notifications that are sent and not acknowledged, at most.
+const WINDOW: usize = 256;
+
+/// Notifications that are read from the journal at once.
+const PAGE: usize = 64;
+
+/// How long to wait before a journal that could not be read is read again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What a feed needs, whichever socket it goes to.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) directory: Directory,
+    pub(super) clock: Clock,
+    pub(super) ttl: Duration,
+    pub(super) max_frame_bytes: usize,
+    /// The newest position that is durable.
+    pub(super) committed: watch::Receiver<Position>,
+}
+
+/// The feed to one socket.
+struct Telling {
+    feed: Feed,
+    outbox: Outbox,
+    window: Arc<Semaphore>,
+    /// Sockets whose registration was told on this connection.
+    told: HashSet<SessionId>,
+}
+
+impl Feed {
+    /// Tells the backend what it misses and then what happens, until the socket is gone or the task is aborted.
+    pub(super) async fn tell(self, start: FeedStart) {
+        let Some(outbox) = self.directory.outbox(start.session) else { return };
+        let mut telling =
+            Telling { outbox, window: Arc::new(Semaphore::new(WINDOW)), told: HashSet::new(), feed: self };
+        let mut cursor = start.acknowledged;
+        while cursor < start.head {
+            cursor = telling.page(cursor, Some(start.head)).await;
+        }
+        telling.still_connected(start.registered).await;
+        let mut committed = telling.feed.committed.clone();
+        loop {
+            let newest = *committed.borrow_and_update();
+            while cursor < newest {
+                cursor = telling.page(cursor, None).await;
+            }
+            if committed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Telling {
+    /// Tells the next page after a place, not beyond `until`, and returns how far that went.
+    async fn page(&mut self, after: Position, until: Option<Position>) -> Position {
+        let (events, reached) = self.read(after).await;
+        let beyond = |position: Position| until.is_some_and(|until| position > until);
+        for event in events {
+            if beyond(event.position) {
+                break;
+            }
+            let position = event.position;
+            if let Some(frame) = self.frame(event) {
+                self.send(Some(position), frame).await;
+            }
+        }
+        until.map_or(reached, |until| reached.min(until))
+    }
+
+    async fn read(&self, after: Position) -> (Vec<FeedEvent>, Position) {
+        loop {
+            let since = self.feed.clock.now() - self.feed.ttl;
+            match self.feed.journal.feed(after, since, PAGE).await {
+                Ok(page) => return page,
+                Err(error) => self.wait_out(&error).await,
+            }
+        }
+    }
+
+    fn frame(&mut self, event: FeedEvent) -> Option<Bytes> {
+        let agent = event.agent.as_str();
+        match event.notice {
+            Notice::Registered { session, payload } => {
+                self.told.insert(session);
+                let credential = self.feed.directory.credential(session);
+                let frame = registered_notice(&payload, agent, credential.as_ref().map(Credential::expose));
+                self.fits(frame, &event.agent)
+            }
+            Notice::Logged { body } => Some(log_notice(&body, agent, self.feed.max_frame_bytes)),
+            Notice::Unregistered => Some(unregistered_notice(agent)),
+        }
+    }
+
+    fn fits(&self, frame: Bytes, agent: &Identity) -> Option<Bytes> {
+        if frame.len() <= self.feed.max_frame_bytes {
+            return Some(frame);
+        }
+        tracing::error!(%agent, bytes = frame.len(), "a registration is too large to be told to the backend");
+        None
+    }
+
+    /// Tells of every agent that is still connected and was not told of just now.
+    async fn still_connected(&mut self, registered: Vec<(SessionId, Identity, Position)>) {
+        for (session, agent, position) in registered {
+            if self.told.contains(&session) || !self.feed.directory.is_open(session) {
+                continue;
+            }
+            let Some(payload) = self.payload(position).await else { continue };
+            let credential = self.feed.directory.credential(session);
+            let frame = registered_notice(&payload, agent.as_str(), credential.as_ref().map(Credential::expose));
+            if let Some(frame) = self.fits(frame, &agent) {
+                self.send(None, frame).await;
+            }
+        }
+    }
+
+    async fn payload(&self, position: Position) -> Option<Bytes> {
+        loop {
+            match self.feed.journal.payloads(&[position]).await {
+                Ok(payloads) => return payloads.into_iter().next().map(|(_, payload)| payload),
+                Err(error) => self.wait_out(&error).await,
+            }
+        }
+    }
+
+    async fn send(&self, position: Option<Position>, frame: Bytes) {
+        if let Ok(window) = Arc::clone(&self.window).acquire_owned().await {
+            self.outbox.post(Outbound::Notice(Box::new(NoticeMessage { position, frame, window })));
+        }
+    }
+
+    async fn wait_out(&self, error: &JournalError) {
+        tracing::warn!(%error, "the journal could not be read for the backend's notifications; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,214 @@
+//! Answers come in, and invocations end.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::replies::send_answer;
+use super::{Found, Ledger, Step, Subject};
+use crate::clock::Timestamp;
+use crate::code::ErrorCode;
+use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::invocation::{Invocation, Origin, Outcome, Reply};
+use crate::journal::Detail;
+use crate::protocol::outbound::{agent_cancel, agent_receipt};
+use crate::protocol::{Answer, AnswerKind};
+use crate::router::outbox::Outbound;
+
+/// How much of an `invoked_by` that belongs to nothing is journaled, in bytes.
+const MAX_STRAY_TOKEN: usize = 512;
+
+/// What became of an answer, as a version-2 agent is told.
+#[derive(Clone, Copy)]
+enum Fate {
+    Accepted,
+    Duplicate,
+    Late,
+    Unknown,
+}
+
+/// Splits `<plain>#<invocation id>`.
+pub(super) fn id_in_token(token: &str) -> Option<(&str, InvocationId)> {
+    let (plain, id) = token.rsplit_once('#')?;
+    Some((plain, InvocationId(Uuid::try_parse(id).ok()?)))
+}
+
+impl Ledger {
+    pub(super) fn answer(
+        &mut self,
+        session: SessionId,
+        answer: &Answer,
+        found: &Found,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(from) = self.tables.session(session) else { return };
+        let (agent, speaks_v2) = (from.identity().clone(), from.speaks_v2());
+        let answered = self.answered(&agent, answer, found);
+        let id = answered.as_ref().map(|(invocation, _)| invocation.id);
+        let fate = match answered {
+            None => {
+                let invoked_by = cut(&answer.invoked_by, MAX_STRAY_TOKEN).to_owned();
+                let detail = Detail::AnswerUnmatched { invoked_by };
+                self.record(step, now, Subject::agent(&agent), detail, Some(answer.body.clone()));
+                Fate::Unknown
+            }
+            Some((invocation, by_plain)) => self.take_answer(&invocation, by_plain, answer, now, step),
+        };
+        if speaks_v2 && let Some(id) = id.or(answer.invocation_id) {
+            step.send(session, Outbound::Frame(agent_receipt(&id.to_string(), fate.as_str())));
+        }
+    }
+
+    fn take_answer(
+        &mut self,
+        invocation: &Invocation,
+        by_plain: bool,
+        answer: &Answer,
+        now: Timestamp,
+        step: &mut Step,
+    ) -> Fate {
+        let subject = Subject::of(invocation);
+        let body = answer.body.clone();
+        let fate = match invocation.finished() {
+            None => {
+                let attempt = invocation.attempt;
+                let (detail, outcome) = match answer.kind {
+                    AnswerKind::Response => (Detail::InvocationCompleted { attempt }, Outcome::Completed),
+                    AnswerKind::Error => (Detail::InvocationFailed { attempt, code: None }, Outcome::Failed(None)),
+                };
+                let position = self.record(step, now, subject, detail, Some(body.clone()));
+                // Before the end, so that what is delivered next may carry the plain name again.
+                self.release_plain(invocation, by_plain);
+                self.finish(invocation.id, outcome, Some((position, body)), now, step);
+                return Fate::Accepted;
+            }
+            Some(finished) if finished.answer.is_some() => {
+                self.record(step, now, subject, Detail::AnswerDuplicate {}, Some(body));
+                Fate::Duplicate
+            }
+            Some(_) => {
+                self.record(step, now, subject, Detail::AnswerLate {}, Some(body));
+                Fate::Late
+            }
+        };
+        self.release_plain(invocation, by_plain);
+        fate
+    }
+
+    /// The delivery that carried the plain name is answered: either the answer says so, or there was no other.
+    fn release_plain(&mut self, invocation: &Invocation, by_plain: bool) {
+        if invocation.plain_unanswered && (by_plain || invocation.attempt == 1) {
+            self.tables.change(invocation.id, |entry| entry.invocation.plain_unanswered = false);
+        }
+    }
+
+    /// The invocation that an answer is to, if it was ever delivered to this agent, and whether the plain name told.
+    fn answered(&self, agent: &Identity, answer: &Answer, found: &Found) -> Option<(Invocation, bool)> {
+        let get = |id: InvocationId| {
+            self.tables
+                .invocation(id)
+                .map(|entry| &entry.invocation)
+                .or_else(|| found.by_id.get(&id))
+                .filter(|invocation| invocation.agent == *agent && invocation.attempt > 0)
+                .cloned()
+        };
+        if let Some(id) = answer.invocation_id {
+            return get(id).map(|invocation| (invocation, false));
+        }
+        let token = answer.invoked_by.as_str();
+        if let Some((plain, id)) = id_in_token(token)
+            && let Some(invocation) = get(id)
+            && invocation.plain_invoked_by() == plain
+        {
+            return Some((invocation, false));
+        }
+        let id = self.tables.plain_holder(agent, token)?;
+        get(id).map(|invocation| (invocation, true))
+    }
+
+    /// Ends an invocation, tells whoever waits, and lets its agent go on. Its event is recorded already.
+    pub(super) fn finish(
+        &mut self,
+        id: InvocationId,
+        outcome: Outcome,
+        answer: Option<(Position, Bytes)>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(entry) = self.tables.invocation(id) else { return };
+        let was_on = entry.invocation.in_flight_on();
+        let mut invocation = entry.invocation.clone();
+        let waiters = entry.waiters.clone();
+        invocation.finish(outcome, now, answer.as_ref().map(|(position, _)| *position));
+        let bytes = answer.map(|(_, body)| body);
+        let mut sent_to = None;
+        for waiter in &waiters {
+            if self.tables.session(waiter.session).is_some() {
+                send_answer(&invocation, *waiter, bytes.clone(), step);
+                let own = self.tables.session(waiter.session).filter(|session| session.is_own());
+                sent_to = sent_to.or(own.map(|session| session.id));
+            }
+        }
+        invocation.reply = self.reply_after(&invocation, sent_to, bytes, now, step);
+        let agent = invocation.agent.clone();
+        self.tables.put_invocation(invocation, smallvec::SmallVec::new());
+        if let Some(session) = was_on {
+            if matches!(outcome, Outcome::Cancelled | Outcome::TimedOut)
+                && self.tables.session(session).is_some_and(super::session::Session::speaks_v2)
+            {
+                step.send(session, Outbound::Frame(agent_cancel(id)));
+            }
+            self.finish_leaving(session, step);
+        }
+        self.deliver_waiting(&agent, now, step);
+    }
+
+    /// Whether the answer has still to reach its caller, and from where.
+    fn reply_after(
+        &mut self,
+        invocation: &Invocation,
+        sent_to: Option<SessionId>,
+        bytes: Option<Bytes>,
+        now: Timestamp,
+        step: &mut Step,
+    ) -> Reply {
+        let Origin::Socket { session, .. } = invocation.origin else { return Reply::None };
+        let waits = invocation.caller.is_master() || self.is_known(&invocation.caller);
+        match sent_to {
+            Some(session) if waits => Reply::Sent { session },
+            Some(_) => Reply::None,
+            None if waits => match self.next_socket(invocation, step) {
+                Some(session) => Reply::Sent { session },
+                None => Reply::Owed,
+            },
+            None => {
+                // A caller that never registered is made up for the router's own restart, and for nothing else.
+                if self.cut_off.contains(&session) && now < self.resume_until {
+                    self.send_to_newest(invocation, bytes, step);
+                }
+                Reply::None
+            }
+        }
+    }
+}
+
+impl Fate {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Late => "late",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The beginning of a text, at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+/// The frame that tells a caller why the router ended its invocation.
+pub(super) fn error_code(invocation: &Invocation) -> ErrorCode {
+    invocation.finished().and_then(|finished| finished.outcome.error_code()).unwrap_or(ErrorCode::AgentLost)
+}

@@ -1,0 +1,132 @@
+//! Sockets come and go.
+
+use super::session::{Session, Standing};
+use super::{Effect, FeedStart, Ledger, Step, Subject, Verdict};
+use crate::auth::Principal;
+use crate::clock::Timestamp;
+use crate::code::ErrorCode;
+use crate::id::{Identity, SessionId};
+use crate::journal::Detail;
+use crate::protocol::Log;
+use crate::router::command::EndReason;
+
+impl Ledger {
+    pub(super) fn open(&mut self, id: SessionId, principal: &Principal, now: Timestamp, step: &mut Step) -> Verdict {
+        if self.shutting_down {
+            return Verdict::Refused(ErrorCode::ShuttingDown);
+        }
+        if let Principal::Invoke { caller, .. } = principal
+            && self.policy.secured
+            && !caller.is_master()
+            && !self.tables.is_connected(caller)
+        {
+            return Verdict::Refused(ErrorCode::NotAllowed);
+        }
+        let own = matches!(principal, Principal::Own { .. });
+        let identity = principal.identity().clone();
+        let session = Session {
+            id,
+            principal: principal.clone(),
+            connected_at: now,
+            registration: None,
+            standing: Standing::Live,
+            drain_at: (own && !identity.is_backend()).then(|| now + self.policy.drain_delay),
+            taking_over: None,
+        };
+        self.tables.put_session(id, Some(session));
+        if own {
+            self.record(step, now, Subject::agent(&identity), Detail::AgentConnected { session: id }, None);
+            if identity.is_master() {
+                self.send_owed_answers(id, step);
+            }
+            if identity.is_backend() {
+                self.direct_feed(step);
+            }
+        }
+        Verdict::Taken
+    }
+
+    pub(super) fn end(&mut self, id: SessionId, reason: EndReason, now: Timestamp, step: &mut Step) {
+        let Some(session) = self.tables.session(id).cloned() else { return };
+        if self.shutting_down {
+            // Its end is the router's doing: the next start finds the socket's row, and makes up for it.
+            return;
+        }
+        self.tables.put_session(id, None);
+        if session.is_own() {
+            let identity = session.identity().clone();
+            self.disconnected(&session, reason, now, step);
+            self.lose(&session, false, now, step);
+            self.replies_lost(&identity, id, step);
+            self.finish_takeover(&identity, now, step);
+            self.deliver_waiting(&identity, now, step);
+            if identity.is_backend() {
+                self.direct_feed(step);
+            }
+        }
+    }
+
+    /// Journals what a start finds: every socket that the predecessor held has ended, and what was in flight on them
+    /// may have been started.
+    pub fn boot(&mut self, now: Timestamp, step: &mut Step) {
+        self.record(step, now, Subject::none(), Detail::NodeStarted { version: env!("CARGO_PKG_VERSION") }, None);
+        let mut held: Vec<Session> = self.tables.sessions().cloned().collect();
+        held.sort_by_key(|session| session.id);
+        for session in &held {
+            self.tables.put_session(session.id, None);
+            self.disconnected(session, EndReason::Restarting, now, step);
+            self.lose(session, true, now, step);
+            self.replies_lost(session.identity(), session.id, step);
+        }
+    }
+
+    fn disconnected(&mut self, session: &Session, reason: EndReason, now: Timestamp, step: &mut Step) {
+        let identity = session.identity();
+        // The backend takes it for the end of the agent, so it is not told while the agent is still there.
+        let still_registered =
+            self.tables.sessions_of(identity).any(|other| other.registration.is_some() || other.taking_over.is_some());
+        let announced = !identity.is_backend() && reason != EndReason::TakenOver && !still_registered;
+        let detail = Detail::AgentDisconnected { session: session.id, reason: reason.as_str(), announced };
+        self.record(step, now, Subject::agent(identity), detail, None);
+        if !self.tables.is_connected(identity)
+            && let Some(agent) = self.tables.agent(identity)
+        {
+            let mut record = agent.record;
+            record.last_seen = Some(now);
+            self.tables.put_agent(identity, record);
+        }
+    }
+
+    /// The newest of the backend's sockets is told what the backend misses.
+    fn direct_feed(&self, step: &mut Step) {
+        let newest = self.tables.sessions_of(&Identity::backend()).next_back();
+        step.effects.push(Effect::Feed(newest.map(|session| FeedStart {
+            session: session.id,
+            acknowledged: self.feed_acknowledged,
+            head: self.head,
+            registered: self.registered(),
+        })));
+    }
+
+    fn registered(&self) -> Vec<(SessionId, Identity, crate::id::Position)> {
+        let mut registered: Vec<_> = self
+            .tables
+            .sessions()
+            .filter(|session| session.is_own() && !session.identity().is_master())
+            .filter(|session| session.standing != Standing::Evicted)
+            .filter_map(|session| {
+                let registration = session.registration?;
+                Some((session.id, session.identity().clone(), registration.position))
+            })
+            .collect();
+        registered.sort_by_key(|(_, _, position)| *position);
+        registered
+    }
+
+    pub(super) fn log(&mut self, id: SessionId, log: &Log, now: Timestamp, step: &mut Step) {
+        let Some(session) = self.tables.session(id) else { return };
+        let subject = Subject::agent(session.identity());
+        let detail = Detail::AgentLogged { request_id: log.request_id.clone(), session_id: log.session_id.clone() };
+        self.record(step, now, subject, detail, Some(log.body.clone()));
+    }
+}

@@ -1,0 +1,152 @@
+//! Invocations go out: to which socket, when, in which order, and under which name of the caller.
+
+use bytes::Bytes;
+
+use super::session::{Session, Standing};
+use super::{Effect, Ledger, Step, Subject};
+use crate::clock::Timestamp;
+use crate::code::ErrorCode;
+use crate::id::{Identity, InvocationId, SessionId};
+use crate::invocation::{Invocation, Origin, Receipt};
+use crate::journal::Detail;
+use crate::protocol;
+use crate::router::outbox::{Body, Delivery, DeliveryAddition, Outbound};
+
+impl Ledger {
+    /// The socket that an agent is sent things on: the registered one, else the newest. None while one is being taken
+    /// over, or has asked for no more.
+    pub(super) fn receiver(&self, agent: &Identity) -> Option<SessionId> {
+        let registered = self
+            .tables
+            .sessions_of(agent)
+            .find(|session| session.registration.is_some() || session.taking_over.is_some());
+        let session = registered.or_else(|| self.tables.sessions_of(agent).next_back())?;
+        (session.standing == Standing::Live && session.taking_over.is_none()).then_some(session.id)
+    }
+
+    /// The socket that takes the next invocation for an agent now, if one does.
+    fn ready(&self, agent: &Identity) -> Option<&Session> {
+        let state = self.tables.agent(agent)?;
+        let session = self.tables.session(self.receiver(agent)?)?;
+        let credit = session.registration.map_or(self.policy.max_in_flight, |registration| registration.max_in_flight);
+        let has_credit = state.in_flight.len() < credit as usize;
+        (has_credit && state.interrupted.is_empty()).then_some(session)
+    }
+
+    /// Whether a new invocation would be sent at once.
+    pub(super) fn can_deliver_now(&self, agent: &Identity) -> bool {
+        self.ready(agent).is_some() && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
+    }
+
+    /// Sends what waits for an agent, as far as it takes it.
+    pub(super) fn deliver_waiting(&mut self, agent: &Identity, now: Timestamp, step: &mut Step) {
+        self.deliver_next(agent, None, now, step);
+    }
+
+    /// The same, just after one was accepted, whose bytes are at hand.
+    pub(super) fn deliver_next(
+        &mut self,
+        agent: &Identity,
+        at_hand: Option<&(InvocationId, Bytes)>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        while let Some(id) = self.next_for(agent, at_hand.map(|(id, _)| *id)) {
+            let Some(session) = self.ready(agent).cloned() else { return };
+            let body = at_hand.filter(|(accepted, _)| *accepted == id).map(|(_, body)| body.clone());
+            self.deliver(id, &session, body, now, step);
+        }
+    }
+
+    fn next_for(&self, agent: &Identity, accepted: Option<InvocationId>) -> Option<InvocationId> {
+        let session = self.ready(agent)?;
+        let queue = &self.tables.agent(agent)?.queue;
+        let next = *queue.values().next()?;
+        // A socket may be about to register; what waited for the agent is then the registered socket's. What is new
+        // and finds nothing waiting goes at once.
+        let alone = queue.len() == 1 && accepted == Some(next);
+        (session.drain_at.is_none() || alone).then_some(next)
+    }
+
+    fn deliver(
+        &mut self,
+        id: InvocationId,
+        session: &Session,
+        at_hand: Option<Bytes>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(entry) = self.tables.invocation(id) else { return };
+        let invocation = &entry.invocation;
+        if self.delivery_len(invocation) > self.policy.max_frame_bytes {
+            // It was small enough when it was accepted; this time it carries more.
+            self.fail(id, ErrorCode::FrameTooLarge, now, step);
+            return;
+        }
+        let (invoked_by, plain) = self.token(invocation);
+        let attempt = invocation.attempt + 1;
+        let subject = Subject::of(invocation);
+        let addition = session
+            .speaks_v2()
+            .then_some(DeliveryAddition { deadline: invocation.terms.deadline, redelivered: attempt > 1 });
+        let stored = invocation.accepted;
+        let detail = Detail::InvocationDelivered { attempt, session: session.id, plain };
+        self.record(step, now, subject, detail, None);
+        self.tables.change(id, |entry| entry.invocation.deliver(session.id, now, plain));
+        let body = at_hand.map_or(Body::Stored(stored), Body::Inline);
+        step.effects.push(Effect::Send {
+            to: session.id,
+            message: Outbound::Delivery(Box::new(Delivery { invocation: id, attempt, invoked_by, addition, body })),
+            stored: Some(stored),
+        });
+    }
+
+    /// `invoked_by` as the next delivery carries it, and whether that is the plain one: it is while no other delivery
+    /// to the agent that carried the same may still be answered.
+    fn token(&self, invocation: &Invocation) -> (String, bool) {
+        let plain = invocation.plain_invoked_by();
+        let free = !matches!(invocation.origin, Origin::ClientMessage)
+            && self.tables.plain_holder(&invocation.agent, &plain).is_none();
+        if free { (plain, true) } else { (format!("{plain}#{}", invocation.id), false) }
+    }
+
+    /// How large the frame may become by which an invocation is delivered as things stand.
+    pub(super) fn delivery_len(&self, invocation: &Invocation) -> usize {
+        let (invoked_by, _) = self.token(invocation);
+        let version_2 = self
+            .receiver(&invocation.agent)
+            .and_then(|session| self.tables.session(session))
+            .is_some_and(Session::speaks_v2);
+        let addition = version_2.then_some(protocol::Addition {
+            invocation_id: invocation.id,
+            attempt: invocation.attempt + 1,
+            deadline_ms: u64::from(u32::MAX),
+            redelivered: invocation.attempt > 0,
+        });
+        // What is added to an empty object, and the comma behind it.
+        let added = protocol::Delivery { invoked_by: &invoked_by, addition }.encoded_len(b"{}") - "{}".len() + 1;
+        invocation.body_bytes as usize + added
+    }
+
+    pub(super) fn receipts(
+        &mut self,
+        session: SessionId,
+        deliveries: &[(InvocationId, u32)],
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        for (id, attempt) in deliveries {
+            let Some(entry) = self.tables.invocation(*id) else { continue };
+            if entry.invocation.in_flight_on() != Some(session) {
+                continue;
+            }
+            let mut invocation = entry.invocation.clone();
+            let waiters = entry.waiters.clone();
+            if invocation.receipt(*attempt) == Receipt::Started {
+                let detail = Detail::InvocationStarted { attempt: *attempt, session, adopted: false };
+                self.record(step, now, Subject::of(&invocation), detail, None);
+                self.tables.put_invocation(invocation, waiters);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! An agent announces itself, takes over from its older socket, or asks for no more.
+
+use super::session::{Registration, Standing};
+use super::{Effect, Ledger, Step, Subject};
+use crate::clock::Timestamp;
+use crate::id::{Identity, InvocationId, SessionId};
+use crate::invocation::after_interruption;
+use crate::journal::Detail;
+use crate::protocol::outbound::{agent_registered, frame_too_large_error};
+use crate::protocol::{Register, Version};
+use crate::router::outbox::{Ending, Outbound};
+
+/// What a registration grows by when it is told to the backend, less the agent's id and credential.
+const NOTICE_OVERHEAD: usize = 128;
+
+impl Ledger {
+    pub(super) fn register(&mut self, id: SessionId, register: &Register, now: Timestamp, step: &mut Step) {
+        let Some(session) = self.tables.session(id).cloned() else { return };
+        let identity = session.identity().clone();
+        let told = register.payload.len() + session.credential_bytes() + identity.as_str().len() + NOTICE_OVERHEAD;
+        if told > self.policy.max_frame_bytes {
+            step.send_at_once(id, frame_too_large_error());
+            self.frame_refused(id, "a registration that is too large to be told to the backend", now, step);
+            return;
+        }
+        let older: Vec<SessionId> = self
+            .tables
+            .sessions_of(&identity)
+            .filter(|other| other.id != id && (other.registration.is_some() || other.taking_over.is_some()))
+            .map(|other| other.id)
+            .collect();
+        // Several backends may be there at once: they are told things, not sent invocations.
+        if older.is_empty() || identity.is_backend() {
+            self.complete_registration(id, register, now, step);
+            return;
+        }
+        for other in older {
+            self.evict(other, step);
+        }
+        let mut session = session;
+        session.taking_over = Some(Box::new(register.clone()));
+        self.tables.put_session(id, Some(session));
+    }
+
+    fn evict(&mut self, id: SessionId, step: &mut Step) {
+        if let Some(mut session) = self.tables.session(id).cloned()
+            && session.standing != Standing::Evicted
+        {
+            session.standing = Standing::Evicted;
+            session.taking_over = None;
+            session.drain_at = None;
+            self.tables.put_session(id, Some(session));
+            step.effects.push(Effect::End { session: id, why: Ending::TakenOver });
+        }
+    }
+
+    /// Registers the socket that waited for the end of the one it takes over from.
+    pub(super) fn finish_takeover(&mut self, identity: &Identity, now: Timestamp, step: &mut Step) {
+        if self.tables.sessions_of(identity).any(|session| session.standing == Standing::Evicted) {
+            return;
+        }
+        let waiting = self.tables.sessions_of(identity).rfind(|session| session.taking_over.is_some()).cloned();
+        if let Some(mut session) = waiting
+            && let Some(register) = session.taking_over.take()
+        {
+            let id = session.id;
+            self.tables.put_session(id, Some(session));
+            self.complete_registration(id, &register, now, step);
+        }
+    }
+
+    fn complete_registration(&mut self, id: SessionId, register: &Register, now: Timestamp, step: &mut Step) {
+        let Some(mut session) = self.tables.session(id).cloned() else { return };
+        let identity = session.identity().clone();
+        let most = self.policy.max_in_flight;
+        let max_in_flight = match register.version {
+            Version::One => most,
+            Version::Two => register.max_in_flight.map_or(most, |asked| asked.min(most)),
+        };
+        let adopted = self.adoptable(&identity, &register.running);
+        let version = match register.version {
+            Version::One => 1,
+            Version::Two => 2,
+        };
+        let detail = Detail::AgentRegistered { session: id, version, max_in_flight, adopted: adopted.clone() };
+        let position = self.record(step, now, Subject::agent(&identity), detail, Some(register.payload.clone()));
+        session.registration = Some(Registration { position, version: register.version, max_in_flight });
+        session.standing = Standing::Live;
+        session.drain_at = None;
+        self.tables.put_session(id, Some(session));
+        let mut record = self.tables.agent(&identity).map(|agent| agent.record).unwrap_or_default();
+        record.registered = Some(position);
+        self.tables.put_agent(&identity, record);
+
+        for invocation in &adopted {
+            self.adopt(*invocation, id, now, step);
+        }
+        self.give_up_interrupted(&identity, now, step);
+        if register.version == Version::Two {
+            let interval = u64::try_from(self.ping_interval.as_millis()).unwrap_or(u64::MAX);
+            step.send(id, Outbound::Frame(agent_registered(id, &adopted, interval)));
+        }
+        if !identity.is_backend() {
+            self.send_owed_answers(id, step);
+        }
+        self.deliver_waiting(&identity, now, step);
+    }
+
+    /// What an agent says it is still at work on, as far as it can be so.
+    fn adoptable(&self, identity: &Identity, running: &[InvocationId]) -> Vec<InvocationId> {
+        let mut adoptable = Vec::new();
+        for id in running {
+            if let Some(entry) = self.tables.invocation(*id)
+                && entry.invocation.agent == *identity
+                && entry.invocation.attempt > 0
+                && entry.invocation.is_open()
+                && entry.invocation.in_flight_on().is_none()
+                && !adoptable.contains(id)
+            {
+                adoptable.push(*id);
+            }
+        }
+        adoptable
+    }
+
+    fn adopt(&mut self, id: InvocationId, session: SessionId, now: Timestamp, step: &mut Step) {
+        let Some(entry) = self.tables.invocation(id) else { return };
+        let (subject, attempt) = (Subject::of(&entry.invocation), entry.invocation.attempt);
+        let detail = Detail::InvocationStarted { attempt, session, adopted: true };
+        self.record(step, now, subject, detail, None);
+        self.tables.change(id, |entry| {
+            entry.invocation.adopt(session);
+        });
+    }
+
+    /// The agent is back and did not come back with these.
+    fn give_up_interrupted(&mut self, identity: &Identity, now: Timestamp, step: &mut Step) {
+        let interrupted: Vec<InvocationId> =
+            self.tables.agent(identity).map(|agent| agent.interrupted.values().copied().collect()).unwrap_or_default();
+        for id in interrupted {
+            if let Some(invocation) = self.tables.invocation(id).map(|entry| entry.invocation.clone()) {
+                let known = self.is_known(identity);
+                let next = after_interruption(invocation.starts, invocation.terms.max_attempts, known);
+                self.follow_loss(&invocation, next, now, step);
+            }
+        }
+    }
+
+    pub(super) fn unregister(&mut self, id: SessionId, now: Timestamp, step: &mut Step) {
+        let Some(mut session) = self.tables.session(id).cloned() else { return };
+        if session.standing != Standing::Live {
+            return;
+        }
+        let subject = Subject::agent(session.identity());
+        session.standing = Standing::Leaving;
+        self.tables.put_session(id, Some(session));
+        self.record(step, now, subject, Detail::AgentUnregistered { session: id }, None);
+        self.finish_leaving(id, step);
+    }
+
+    /// Closes a socket that asked for no more, once it has answered all that it had.
+    pub(super) fn finish_leaving(&self, id: SessionId, step: &mut Step) {
+        let Some(session) = self.tables.session(id) else { return };
+        if session.standing == Standing::Leaving && self.in_flight_on(session.identity(), id).next().is_none() {
+            step.send(id, Outbound::Finish);
+        }
+    }
+}

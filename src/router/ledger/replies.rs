@@ -1,0 +1,125 @@
+//! Answers go out: to the sockets that wait, or to the caller's next own socket.
+
+use bytes::Bytes;
+
+use super::answer::error_code;
+use super::session::{Session, Standing};
+use super::tables::Waiter;
+use super::{Effect, Ledger, Step, Subject};
+use crate::clock::Timestamp;
+use crate::id::{Identity, InvocationId, SessionId};
+use crate::invocation::{Invocation, Origin, Reply};
+use crate::journal::Detail;
+use crate::protocol::outbound::{ErrorAddition, invocation_error};
+use crate::router::outbox::{Answer, AnswerContent, Body, Outbound};
+
+impl Ledger {
+    /// Sends an answer whose socket is gone to the caller's next own socket, if it is there already.
+    pub(super) fn next_socket(&self, invocation: &Invocation, step: &mut Step) -> Option<SessionId> {
+        let next = self.tables.sessions_of(&invocation.caller).rfind(|session| takes_answer(session, invocation))?;
+        let waiter = Waiter { session: next.id, additions: invocation.additions };
+        send_answer(invocation, waiter, None, step);
+        Some(next.id)
+    }
+
+    pub(super) fn send_to_newest(&self, invocation: &Invocation, bytes: Option<Bytes>, step: &mut Step) {
+        if let Some(newest) = self.tables.sessions_of(&invocation.caller).next_back() {
+            let waiter = Waiter { session: newest.id, additions: invocation.additions };
+            send_answer(invocation, waiter, bytes, step);
+        }
+    }
+
+    /// Sends a socket what its identity missed.
+    pub(super) fn send_owed_answers(&mut self, id: SessionId, step: &mut Step) {
+        let Some(session) = self.tables.session(id) else { return };
+        let owed: Vec<Invocation> = self
+            .tables
+            .agent(session.identity())
+            .into_iter()
+            .flat_map(|caller| caller.replies.values())
+            .filter_map(|id| self.tables.invocation(*id))
+            .map(|entry| &entry.invocation)
+            .filter(|invocation| invocation.reply == Reply::Owed && takes_answer(session, invocation))
+            .cloned()
+            .collect();
+        for invocation in owed {
+            let waiter = Waiter { session: id, additions: invocation.additions };
+            send_answer(&invocation, waiter, None, step);
+            self.tables.change(invocation.id, |entry| entry.invocation.reply = Reply::Sent { session: id });
+        }
+    }
+
+    /// Answers that were sent on a socket that ended, and not confirmed, go to the next.
+    pub(super) fn replies_lost(&mut self, caller: &Identity, session: SessionId, step: &mut Step) {
+        let lost: Vec<InvocationId> = self
+            .tables
+            .agent(caller)
+            .into_iter()
+            .flat_map(|caller| caller.replies.values().copied())
+            .filter(|id| {
+                self.tables.invocation(*id).is_some_and(|entry| entry.invocation.reply == Reply::Sent { session })
+            })
+            .collect();
+        for id in lost {
+            let Some(invocation) = self.tables.invocation(id).map(|entry| entry.invocation.clone()) else { continue };
+            let reply = match self.next_socket(&invocation, step) {
+                Some(session) => Reply::Sent { session },
+                None => Reply::Owed,
+            };
+            self.tables.change(id, |entry| entry.invocation.reply = reply);
+        }
+    }
+
+    pub(super) fn answers_delivered(
+        &mut self,
+        session: SessionId,
+        answers: &[(InvocationId, Identity)],
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        let Some(caller) = self.tables.session(session).map(|session| session.identity().clone()) else { return };
+        for (id, agent) in answers {
+            let subject = Subject { invocation: Some(*id), agent: Some(agent.clone()), caller: Some(caller.clone()) };
+            self.record(step, now, subject, Detail::AnswerDelivered { session }, None);
+            if self.tables.invocation(*id).is_some_and(|entry| !matches!(entry.invocation.reply, Reply::None)) {
+                self.tables.change(*id, |entry| entry.invocation.reply = Reply::None);
+            }
+        }
+    }
+}
+
+/// Sends the answer to a finished invocation; `bytes` if it is at hand.
+pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Bytes>, step: &mut Step) {
+    let stored = invocation.finished().and_then(|finished| finished.answer);
+    let content = if let Some(position) = stored {
+        AnswerContent::Agent(bytes.map_or(Body::Stored(position), Body::Inline))
+    } else {
+        let addition =
+            to.additions.then_some(ErrorAddition { invocation_id: Some(invocation.id), ..ErrorAddition::default() });
+        let code = error_code(invocation);
+        AnswerContent::Router(invocation_error(code, invocation.agent.as_str(), addition))
+    };
+    let message = Outbound::Answer(Box::new(Answer {
+        invocation: invocation.id,
+        agent: invocation.agent.clone(),
+        additions: to.additions,
+        content,
+    }));
+    step.effects.push(Effect::Send { to: to.session, message, stored });
+}
+
+/// Whether a socket is the next that an answer may go to. A stock agent takes every frame for an invocation, so that a
+/// socket which registered gets answers only to what a registered socket asked; one that has not may be about to.
+fn takes_answer(session: &Session, invocation: &Invocation) -> bool {
+    if session.standing == Standing::Evicted || session.taking_over.is_some() {
+        return false;
+    }
+    if session.identity().is_master() {
+        return true;
+    }
+    let asked_registered = matches!(invocation.origin, Origin::Socket { registered: true, .. });
+    match session.registration {
+        Some(_) => asked_registered,
+        None => session.drain_at.is_none(),
+    }
+}

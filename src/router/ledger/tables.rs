@@ -1,0 +1,435 @@
+//! What is true now: agents, sockets and the invocations that are not settled, with the indexes that follow from them.
+//!
+//! Every change goes through `put_*` and is remembered until the batch is sealed, so that a batch whose commit failed
+//! can be taken back as if it had never been. An index is never changed by itself: it follows from the record, so taking
+//! back the record takes back the index.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::invocation::{Invocation, Reply, State};
+use crate::router::ledger::session::Session;
+
+/// An unsettled invocation, and the sockets that wait for its answer.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) invocation: Invocation,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
+    due: Option<Timestamp>,
+}
+
+/// A live socket that sent an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) session: SessionId,
+    /// It sees what this router adds to answers.
+    pub(super) additions: bool,
+}
+
+/// What the journal's row has of an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AgentRecord {
+    pub(super) registered: Option<Position>,
+    pub(super) last_seen: Option<Timestamp>,
+}
+
+/// An identity: its record, and what follows from the sockets and invocations that name it.
+#[derive(Debug, Default)]
+pub(super) struct Agent {
+    pub(super) record: AgentRecord,
+    /// Its own sockets, the oldest first.
+    pub(super) sessions: Vec<SessionId>,
+    /// What waits for it, in the order of acceptance.
+    pub(super) queue: BTreeMap<Position, InvocationId>,
+    pub(super) queued_bytes: u64,
+    /// What was delivered and is not answered.
+    pub(super) in_flight: BTreeMap<Position, InvocationId>,
+    /// What it may still come back with.
+    pub(super) interrupted: BTreeMap<Position, InvocationId>,
+    /// Plain `invoked_by`s of deliveries to it that are unanswered.
+    plain: HashMap<Box<str>, InvocationId>,
+    /// Its own invocations whose answers have not reached it.
+    pub(super) replies: BTreeMap<Position, InvocationId>,
+}
+
+/// Something that happens at a time and not by a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Look at this invocation.
+    Invocation(InvocationId),
+    /// Send what waits to this socket, which has not registered.
+    Drain(SessionId),
+}
+
+/// By what an idempotency key is unique.
+pub(super) type KeyScope = (Identity, Identity, Arc<str>);
+
+#[derive(Debug)]
+enum Undo {
+    Invocation(InvocationId, Option<Entry>),
+    Agent(Identity, AgentRecord),
+    Session(SessionId, Option<Session>),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    invocations: HashMap<InvocationId, Entry>,
+    agents: HashMap<Identity, Agent>,
+    sessions: HashMap<SessionId, Session>,
+    due: BTreeSet<(Timestamp, Due)>,
+    keys: HashMap<KeyScope, InvocationId>,
+    open: usize,
+    answer_ttl: std::time::Duration,
+    undo: Vec<Undo>,
+}
+
+/// The rows that a batch changed.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) accepted: Vec<InvocationId>,
+    pub(super) changed: Vec<InvocationId>,
+    pub(super) agents: Vec<Identity>,
+    pub(super) sessions: Vec<SessionId>,
+    pub(super) ended: Vec<SessionId>,
+}
+
+impl Tables {
+    pub(super) fn new(answer_ttl: std::time::Duration) -> Self {
+        Self { answer_ttl, ..Self::default() }
+    }
+
+    pub(super) fn invocation(&self, id: InvocationId) -> Option<&Entry> {
+        self.invocations.get(&id)
+    }
+
+    pub(super) fn by_key(&self, scope: &KeyScope) -> Option<&Entry> {
+        self.keys.get(scope).and_then(|id| self.invocations.get(id))
+    }
+
+    pub(super) fn agent(&self, identity: &Identity) -> Option<&Agent> {
+        self.agents.get(identity)
+    }
+
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values()
+    }
+
+    /// The own sockets of an identity, the oldest first.
+    pub(super) fn sessions_of(&self, identity: &Identity) -> impl DoubleEndedIterator<Item = &Session> {
+        self.agents
+            .get(identity)
+            .into_iter()
+            .flat_map(|agent| agent.sessions.iter())
+            .filter_map(|id| self.sessions.get(id))
+    }
+
+    pub(super) fn is_connected(&self, identity: &Identity) -> bool {
+        self.agents.get(identity).is_some_and(|agent| !agent.sessions.is_empty())
+    }
+
+    /// The delivery to this agent that carried this plain `invoked_by` and is unanswered.
+    pub(super) fn plain_holder(&self, agent: &Identity, plain: &str) -> Option<InvocationId> {
+        self.agents.get(agent)?.plain.get(plain).copied()
+    }
+
+    /// How many invocations are open.
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// When the next thing is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The first thing that is due by now. It stays until a change of its record moves it.
+    pub(super) fn due(&self, now: Timestamp) -> Option<Due> {
+        self.due.first().filter(|(at, _)| *at <= now).map(|(_, due)| *due)
+    }
+
+    /// Writes an invocation back, or a new one.
+    pub(super) fn put_invocation(&mut self, invocation: Invocation, waiters: SmallVec<[Waiter; 1]>) {
+        let id = invocation.id;
+        let old = self.replace_invocation(id, Some(Entry { invocation, waiters, due: None }));
+        self.undo.push(Undo::Invocation(id, old));
+    }
+
+    /// Changes an invocation, if it is there.
+    pub(super) fn change(&mut self, id: InvocationId, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.invocations.get(&id).cloned() {
+            change(&mut entry);
+            self.put_invocation(entry.invocation, entry.waiters);
+        }
+    }
+
+    /// Writes an agent's record.
+    pub(super) fn put_agent(&mut self, identity: &Identity, record: AgentRecord) {
+        let agent = self.agents.entry(identity.clone()).or_default();
+        let old = std::mem::replace(&mut agent.record, record);
+        self.undo.push(Undo::Agent(identity.clone(), old));
+        self.follow_connection(identity);
+    }
+
+    /// Writes a socket back, or a new one, or ends it.
+    pub(super) fn put_session(&mut self, id: SessionId, session: Option<Session>) {
+        let old = self.replace_session(id, session);
+        self.undo.push(Undo::Session(id, old));
+    }
+
+    /// What was touched since the last seal: exactly the rows that a commit has to write.
+    pub(super) fn touched(&self) -> Touched {
+        let mut touched = Touched::default();
+        let mut seen_invocations = HashSet::new();
+        let mut seen_agents = HashSet::new();
+        let mut seen_sessions = HashSet::new();
+        for undo in &self.undo {
+            match undo {
+                Undo::Invocation(id, old) => {
+                    if seen_invocations.insert(*id) {
+                        let rows = if old.is_some() { &mut touched.changed } else { &mut touched.accepted };
+                        rows.push(*id);
+                    }
+                }
+                Undo::Agent(identity, _) => {
+                    if seen_agents.insert(identity) {
+                        touched.agents.push(identity.clone());
+                    }
+                }
+                Undo::Session(id, old) => {
+                    if seen_sessions.insert(*id) {
+                        match (old, self.sessions.contains_key(id)) {
+                            (_, true) => touched.sessions.push(*id),
+                            (Some(_), false) => touched.ended.push(*id),
+                            (None, false) => {}
+                        }
+                    }
+                }
+            }
+        }
+        touched
+    }
+
+    /// The batch is on the disk: what it settled is forgotten.
+    pub(super) fn seal(&mut self) {
+        for undo in std::mem::take(&mut self.undo) {
+            match undo {
+                Undo::Invocation(id, _) => {
+                    if self.invocations.get(&id).is_some_and(|entry| entry.invocation.is_settled())
+                        && let Some(entry) = self.replace_invocation(id, None)
+                    {
+                        self.forget_idle(&entry.invocation.agent);
+                        self.forget_idle(&entry.invocation.caller);
+                    }
+                }
+                Undo::Agent(identity, _) => self.forget_idle(&identity),
+                Undo::Session(_, old) => {
+                    if let Some(session) = old {
+                        self.forget_idle(session.identity());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The batch is not on the disk: everything is as it was before it.
+    pub(super) fn take_back(&mut self) {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::Invocation(id, old) => drop(self.replace_invocation(id, old)),
+                Undo::Session(id, old) => drop(self.replace_session(id, old)),
+                Undo::Agent(identity, old) => {
+                    self.agents.entry(identity.clone()).or_default().record = old;
+                    self.follow_connection(&identity);
+                }
+            }
+        }
+    }
+
+    fn replace_invocation(&mut self, id: InvocationId, new: Option<Entry>) -> Option<Entry> {
+        let old = self.invocations.remove(&id);
+        if let Some(entry) = &old {
+            self.unindex(entry);
+        }
+        if let Some(mut entry) = new {
+            self.index(&mut entry);
+            self.invocations.insert(id, entry);
+        }
+        old
+    }
+
+    fn index(&mut self, entry: &mut Entry) {
+        let invocation = &entry.invocation;
+        self.open += usize::from(invocation.is_open());
+        if let Some(key) = &invocation.key {
+            let scope = (invocation.caller.clone(), invocation.agent.clone(), Arc::clone(&key.key));
+            self.keys.insert(scope, invocation.id);
+        }
+        let agent = self.agents.entry(invocation.agent.clone()).or_default();
+        match invocation.state {
+            State::Queued { .. } => {
+                agent.queue.insert(invocation.accepted, invocation.id);
+                agent.queued_bytes += u64::from(invocation.body_bytes);
+            }
+            State::Delivered { .. } | State::Running { .. } => {
+                agent.in_flight.insert(invocation.accepted, invocation.id);
+            }
+            State::Interrupted { .. } => {
+                agent.interrupted.insert(invocation.accepted, invocation.id);
+            }
+            State::Finished(_) => {}
+        }
+        if invocation.plain_unanswered {
+            agent.plain.insert(invocation.plain_invoked_by().into(), invocation.id);
+        }
+        let due = due_at(invocation, agent, self.answer_ttl);
+        if !matches!(invocation.reply, Reply::None) {
+            let caller = self.agents.entry(invocation.caller.clone()).or_default();
+            caller.replies.insert(invocation.accepted, invocation.id);
+        }
+        entry.due = due;
+        if let Some(at) = due {
+            self.due.insert((at, Due::Invocation(invocation.id)));
+        }
+    }
+
+    fn unindex(&mut self, entry: &Entry) {
+        let invocation = &entry.invocation;
+        self.open -= usize::from(invocation.is_open());
+        if let Some(key) = &invocation.key {
+            let scope = (invocation.caller.clone(), invocation.agent.clone(), Arc::clone(&key.key));
+            if self.keys.get(&scope) == Some(&invocation.id) {
+                self.keys.remove(&scope);
+            }
+        }
+        if let Some(agent) = self.agents.get_mut(&invocation.agent) {
+            match invocation.state {
+                State::Queued { .. } => {
+                    agent.queue.remove(&invocation.accepted);
+                    agent.queued_bytes -= u64::from(invocation.body_bytes);
+                }
+                State::Delivered { .. } | State::Running { .. } => {
+                    agent.in_flight.remove(&invocation.accepted);
+                }
+                State::Interrupted { .. } => {
+                    agent.interrupted.remove(&invocation.accepted);
+                }
+                State::Finished(_) => {}
+            }
+            if invocation.plain_unanswered {
+                let plain = invocation.plain_invoked_by();
+                if agent.plain.get(plain.as_str()) == Some(&invocation.id) {
+                    agent.plain.remove(plain.as_str());
+                }
+            }
+        }
+        if !matches!(invocation.reply, Reply::None)
+            && let Some(caller) = self.agents.get_mut(&invocation.caller)
+        {
+            caller.replies.remove(&invocation.accepted);
+        }
+        if let Some(at) = entry.due {
+            self.due.remove(&(at, Due::Invocation(invocation.id)));
+        }
+    }
+
+    fn replace_session(&mut self, id: SessionId, new: Option<Session>) -> Option<Session> {
+        let old = self.sessions.remove(&id);
+        let was = old.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
+        let is = new.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
+        if let Some(at) = old.as_ref().and_then(|session| session.drain_at) {
+            self.due.remove(&(at, Due::Drain(id)));
+        }
+        if let Some(session) = new {
+            if let Some(at) = session.drain_at {
+                self.due.insert((at, Due::Drain(id)));
+            }
+            self.sessions.insert(id, session);
+        }
+        match (was, is) {
+            (None, Some(identity)) => {
+                // Ids are in the order of connection, also when a session comes back by a take-back.
+                let sessions = &mut self.agents.entry(identity.clone()).or_default().sessions;
+                let place = sessions.partition_point(|other| *other < id);
+                sessions.insert(place, id);
+                if sessions.len() == 1 {
+                    self.follow_connection(&identity);
+                }
+            }
+            (Some(identity), None) => {
+                if let Some(agent) = self.agents.get_mut(&identity) {
+                    agent.sessions.retain(|other| *other != id);
+                    if agent.sessions.is_empty() {
+                        self.follow_connection(&identity);
+                    }
+                }
+            }
+            _ => {}
+        }
+        old
+    }
+
+    /// Whether an agent is connected decides when what waits for it expires.
+    fn follow_connection(&mut self, identity: &Identity) {
+        let Some(agent) = self.agents.get(identity) else { return };
+        for id in agent.queue.values() {
+            let Some(entry) = self.invocations.get_mut(id) else { continue };
+            let due = due_at(&entry.invocation, agent, self.answer_ttl);
+            if due != entry.due {
+                if let Some(at) = entry.due {
+                    self.due.remove(&(at, Due::Invocation(*id)));
+                }
+                if let Some(at) = due {
+                    self.due.insert((at, Due::Invocation(*id)));
+                }
+                entry.due = due;
+            }
+        }
+    }
+
+    /// An identity that never registered, has no socket, and that nothing names is forgotten.
+    fn forget_idle(&mut self, identity: &Identity) {
+        if self.agents.get(identity).is_some_and(Agent::is_idle) {
+            self.agents.remove(identity);
+        }
+    }
+}
+
+impl Agent {
+    fn is_idle(&self) -> bool {
+        self.record.registered.is_none()
+            && self.sessions.is_empty()
+            && self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && self.interrupted.is_empty()
+            && self.plain.is_empty()
+            && self.replies.is_empty()
+    }
+}
+
+fn due_at(invocation: &Invocation, agent: &Agent, answer_ttl: std::time::Duration) -> Option<Timestamp> {
+    let deadline = invocation.terms.deadline;
+    match invocation.state {
+        State::Queued { .. } if agent.sessions.is_empty() => {
+            Some(invocation.ttl_over_at(agent.record.last_seen).map_or(deadline, |ttl| ttl.min(deadline)))
+        }
+        State::Queued { .. } | State::Delivered { .. } | State::Running { .. } => Some(deadline),
+        State::Interrupted { until } => Some(until.min(deadline)),
+        State::Finished(finished) => {
+            let plain = invocation.plain_unanswered.then_some(deadline);
+            let reply = (!matches!(invocation.reply, Reply::None)).then(|| finished.at + answer_ttl);
+            match (plain, reply) {
+                (Some(plain), Some(reply)) => Some(plain.min(reply)),
+                (plain, reply) => plain.or(reply),
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The one task that changes anything: it takes commands, decides, commits, and only then lets effects out.
+//!
+//! It waits for one command, takes whatever else has come by then, and writes it all in one transaction; under load the
+//! commit itself makes the batch. What need not be durable soon, receipts and confirmations, does not make a commit of
+//! its own but rides along with the next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::command::Command;
+use super::directory::Directory;
+use super::feed::Feed;
+use super::ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
+use super::outbox::Outbound;
+use crate::clock::{Clock, Timestamp};
+use crate::code::ErrorCode;
+use crate::id::Position;
+use crate::journal::{Journal, JournalError, Lookup};
+use crate::protocol::outbound::{ErrorAddition, invocation_error};
+
+/// Commands in one batch, at most.
+const MAX_BATCH: usize = 1024;
+
+/// Facts that are kept during an outage, at most; beyond, sockets are not read until it is over.
+const MAX_HELD: usize = 16 * MAX_BATCH;
+
+/// How long what rides along waits for something to ride with.
+const RIDE_ALONG: Duration = Duration::from_millis(20);
+
+/// How long after a failed commit the next is tried.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// A command on its way to the writer.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) command: Command,
+    /// For whoever waits until the command is durable or refused.
+    pub(super) reply: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+    /// Its share of what may be on its way at once; given back when it is dealt with.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) ledger: Ledger,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) directory: Directory,
+    pub(super) clock: Clock,
+    pub(super) commands: mpsc::Receiver<Submission>,
+    pub(super) feed: Feed,
+    pub(super) committed: watch::Sender<Position>,
+    pub(super) available: Arc<AtomicBool>,
+    pub(super) telling: Option<JoinHandle<()>>,
+    /// What is still to be committed, in order: what rides along, and facts that a failed commit left.
+    pub(super) held: VecDeque<Submission>,
+    /// Since when the journal takes no commits, and when it is tried again.
+    pub(super) outage: Option<Outage>,
+    /// Take nothing more, deal with what is there, and end.
+    pub(super) finishing: CancellationToken,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outage {
+    since: Timestamp,
+    retry_at: Instant,
+}
+
+impl Writer {
+    /// Runs until it is told to finish and has dealt with all that was submitted.
+    pub(super) async fn run(mut self) -> Result<(), JournalError> {
+        while self.gather().await {
+            self.process().await?;
+        }
+        if let Some(telling) = self.telling.take() {
+            telling.abort();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do, and moves it to `held`. False: there never will be again.
+    async fn gather(&mut self) -> bool {
+        let mut due = self.wake_at();
+        loop {
+            let bound = if self.outage.is_some() { MAX_HELD } else { MAX_BATCH };
+            let room = bound.saturating_sub(self.held.len());
+            let mut arrived = Vec::new();
+            tokio::select! {
+                biased;
+                () = self.finishing.cancelled(), if !self.commands.is_closed() => {
+                    self.commands.close();
+                    continue;
+                }
+                count = self.commands.recv_many(&mut arrived, room), if room > 0 && !self.is_drained() => {
+                    if count == 0 && self.held.is_empty() {
+                        return false;
+                    }
+                }
+                () = sleep_until(due) => return true,
+            }
+            let all_ride = arrived.iter().all(|submission| rides_along(&submission.command));
+            self.held.extend(arrived);
+            if self.outage.is_some() {
+                self.refuse_during_outage();
+            } else if !all_ride || self.is_drained() {
+                return true;
+            } else {
+                let ride = Instant::now() + RIDE_ALONG;
+                due = Some(due.map_or(ride, |due| due.min(ride)));
+            }
+        }
+    }
+
+    /// Nothing more can arrive.
+    fn is_drained(&self) -> bool {
+        self.commands.is_closed() && self.commands.is_empty() && !self.held.is_empty()
+    }
+
+    /// When there is something to do without a command.
+    fn wake_at(&self) -> Option<Instant> {
+        if let Some(outage) = self.outage {
+            return Some(outage.retry_at);
+        }
+        if !self.held.is_empty() {
+            return Some(Instant::now());
+        }
+        let next = self.ledger.next_due()?;
+        Some(Instant::now() + next.since(self.clock.now()))
+    }
+
+    async fn process(&mut self) -> Result<(), JournalError> {
+        let found = match self.look_up().await {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(&error, &[]);
+                return Ok(());
+            }
+        };
+        let now = self.clock.now();
+        let mut step = Step::default();
+        if let Some(outage) = self.outage {
+            self.ledger.recovered(outage.since, now, &mut step);
+        }
+        self.ledger.pass_time(now, &mut step);
+        let verdicts: Vec<Verdict> = self
+            .held
+            .iter()
+            .map(|submission| self.ledger.decide(&submission.command, &found, now, &mut step))
+            .collect();
+        for effect in std::mem::take(&mut step.at_once) {
+            self.release(effect);
+        }
+        let batch = self.ledger.batch(&mut step);
+        if batch.events.is_empty() && batch.changed.is_empty() && batch.sessions.is_empty() && batch.ended.is_empty() {
+            self.ledger.seal();
+        } else {
+            match self.journal.commit(&batch).await {
+                Ok(head) => {
+                    self.ledger.seal();
+                    self.committed.send_replace(head.position);
+                }
+                Err(error @ JournalError::Unavailable(_)) => {
+                    self.ledger.take_back();
+                    self.failed(&error, &verdicts);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(outage) = self.outage.take() {
+            self.available.store(true, Ordering::Release);
+            tracing::info!(since = ?outage.since, "the journal takes commits again");
+        }
+        for effect in step.effects {
+            self.release(effect);
+        }
+        for (submission, verdict) in self.held.drain(..).zip(verdicts) {
+            if let Command::End { session, .. } = &submission.command {
+                self.directory.remove(*session);
+            }
+            if let Some(reply) = submission.reply {
+                // Nobody waits any more: the socket or the request is gone.
+                let _ = reply.send(match verdict {
+                    Verdict::Taken => Ok(()),
+                    Verdict::Refused(code) => Err(code),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the journal for invocations that commands name and that are no longer in memory.
+    async fn look_up(&self) -> Result<Found, JournalError> {
+        let mut lookup = Lookup::default();
+        for submission in &self.held {
+            self.ledger.wants(&submission.command, &mut lookup);
+        }
+        if lookup.ids.is_empty() && lookup.keys.is_empty() {
+            return Ok(Found::default());
+        }
+        self.journal.lookup(&lookup).await.map(Found::new)
+    }
+
+    /// A batch is not in the journal. Requests are refused; facts, which happened all the same, wait for the next try.
+    fn failed(&mut self, error: &JournalError, verdicts: &[Verdict]) {
+        let since = self.outage.map_or_else(
+            || {
+                tracing::error!(%error, "the journal takes no commits: requests are refused until it does");
+                self.clock.now()
+            },
+            |outage| outage.since,
+        );
+        self.available.store(false, Ordering::Release);
+        self.outage = Some(Outage { since, retry_at: Instant::now() + RETRY });
+        let mut told = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Refused(_)));
+        let held = std::mem::take(&mut self.held);
+        for submission in held {
+            let told = told.next().unwrap_or(false);
+            self.keep_or_refuse(submission, told);
+        }
+    }
+
+    fn refuse_during_outage(&mut self) {
+        for submission in std::mem::take(&mut self.held) {
+            self.keep_or_refuse(submission, false);
+        }
+    }
+
+    /// `told`: the sender knows already that it is refused.
+    fn keep_or_refuse(&mut self, submission: Submission, told: bool) {
+        let code = ErrorCode::JournalUnavailable;
+        match &submission.command {
+            Command::Invoke { session, invoke } => {
+                if !told {
+                    let addition = invoke.options.used.then(ErrorAddition::default);
+                    self.tell(*session, invocation_error(code, &invoke.target, addition));
+                }
+            }
+            Command::Cancel { session, cancel } => {
+                if !told {
+                    let addition = ErrorAddition { invocation_id: Some(cancel.invocation_id), ..Default::default() };
+                    self.tell(*session, invocation_error(code, "", Some(addition)));
+                }
+            }
+            Command::Open { session, .. } => self.directory.remove(*session),
+            Command::ClientMessage { .. } | Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
+            _ => {
+                self.held.push_back(submission);
+                return;
+            }
+        }
+        if let Some(reply) = submission.reply {
+            // Nobody waits any more: the socket or the request is gone.
+            let _ = reply.send(Err(code));
+        }
+        drop(submission.permit);
+    }
+
+    fn tell(&self, session: crate::id::SessionId, frame: bytes::Bytes) {
+        self.directory.post(session, Outbound::Frame(frame), None);
+    }
+
+    fn release(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message, stored } => self.directory.post(to, message, stored),
+            Effect::End { session, why } => self.directory.end(session, why),
+            Effect::Feed(start) => self.direct_feed(start),
+        }
+    }
+
+    fn direct_feed(&mut self, start: Option<FeedStart>) {
+        if let Some(telling) = self.telling.take() {
+            telling.abort();
+        }
+        self.telling = start.map(|start| tokio::spawn(self.feed.clone().tell(start)));
+    }
+}
+
+/// Whether a command makes no commit of its own: nothing that leaves the router waits for it.
+const fn rides_along(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Receipts { .. }
+            | Command::AnswersDelivered { .. }
+            | Command::FeedAcknowledged { .. }
+            | Command::FrameRefused { .. }
+            | Command::ConnectionRefused { .. }
+    )
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,171 @@
+//! How a session ends, and what its peer is told.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{sleep, timeout};
+use tungstenite::Error as SocketError;
+use tungstenite::error::ProtocolError;
+
+use crate::code::ErrorCode;
+use crate::router::{EndReason, Ending};
+
+/// How long the peer has to take the Close frame, and again to answer it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The peer closed the socket.
+    Closed,
+    /// The connection broke.
+    Lost,
+    /// The peer broke the WebSocket protocol. Nothing more can be read from it.
+    Violation(Farewell),
+    /// The peer gave no sign of life.
+    Dead,
+    /// The peer did not read what it was sent.
+    TooSlow,
+    /// Everything was sent that the socket was kept for.
+    Finished,
+    /// The router ended it.
+    Ordered(Ending),
+}
+
+/// What a Close frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Farewell {
+    pub(super) code: u16,
+    pub(super) reason: &'static str,
+}
+
+impl Farewell {
+    const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+
+    /// For a socket that the router did not take.
+    pub(super) const fn refused(why: ErrorCode) -> Self {
+        match why {
+            ErrorCode::NotAllowed => Self::new(4000, "Missing Authorization header"),
+            ErrorCode::ShuttingDown => Self::new(1012, "restarting"),
+            _ => Self::new(1013, "try again later"),
+        }
+    }
+}
+
+impl Stop {
+    /// What a failed read means.
+    pub(super) fn from_read_error(error: &axum::Error) -> Self {
+        match socket_error(error) {
+            Some(SocketError::Capacity(_)) => {
+                Self::Violation(Farewell::new(1009, "frame too large"))
+            }
+            Some(SocketError::Utf8(_)) => Self::Violation(Farewell::new(1007, "text is not UTF-8")),
+            Some(SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Lost,
+            Some(SocketError::Protocol(_)) => {
+                Self::Violation(Farewell::new(1002, "protocol error"))
+            }
+            _ => Self::Lost,
+        }
+    }
+
+    /// What a failed write means.
+    pub(super) fn from_write_error(error: &axum::Error) -> Self {
+        match socket_error(error) {
+            // What the peer does not read piles up: frames, or the Pongs that it asked for.
+            Some(SocketError::WriteBufferFull(_)) => Self::TooSlow,
+            Some(
+                SocketError::ConnectionClosed
+                | SocketError::AlreadyClosed
+                | SocketError::Protocol(ProtocolError::SendAfterClosing),
+            ) => Self::Closed,
+            _ => Self::Lost,
+        }
+    }
+
+    /// As the router is told.
+    pub(super) const fn reason(self) -> EndReason {
+        match self {
+            Self::Closed | Self::Lost | Self::Ordered(Ending::Unavailable) => EndReason::Closed,
+            Self::Violation(_) => EndReason::ProtocolError,
+            Self::Dead => EndReason::Dead,
+            Self::TooSlow | Self::Ordered(Ending::TooSlow) => EndReason::TooSlow,
+            Self::Finished => EndReason::Unregistered,
+            Self::Ordered(Ending::TakenOver) => EndReason::TakenOver,
+            Self::Ordered(Ending::Restarting) => EndReason::Restarting,
+        }
+    }
+
+    /// Whether frames that the peer had sent may still be there to be read.
+    pub(super) const fn leaves_frames(self) -> bool {
+        !matches!(self, Self::Closed | Self::Violation(_))
+    }
+
+    /// As the peer is told; nothing if it is gone, or has said so first.
+    const fn farewell(self) -> Option<Farewell> {
+        match self {
+            Self::Closed | Self::Lost | Self::Dead => None,
+            Self::Violation(farewell) => Some(farewell),
+            Self::TooSlow | Self::Ordered(Ending::TooSlow) => Some(Farewell::new(4408, "too slow")),
+            Self::Finished => Some(Farewell::new(1000, "unregistered")),
+            Self::Ordered(Ending::TakenOver) => Some(Farewell::new(4409, "taken over")),
+            Self::Ordered(Ending::Restarting) => {
+                Some(Farewell::refused(ErrorCode::ShuttingDown))
+            }
+            Self::Ordered(Ending::Unavailable) => {
+                Some(Farewell::refused(ErrorCode::JournalUnavailable))
+            }
+        }
+    }
+}
+
+fn socket_error(error: &axum::Error) -> Option<&SocketError> {
+    error.source()?.downcast_ref()
+}
+
+/// Ends the socket of a session that is over, in good order as far as that goes.
+pub(super) async fn close(
+    sink: SplitSink<WebSocket, Message>,
+    mut stream: SplitStream<WebSocket>,
+    stop: Stop,
+) {
+    match (stop, stop.farewell()) {
+        (Stop::Closed, _) => {
+            // The answer to the peer's Close frame is queued and leaves with the next poll.
+            _ = timeout(PATIENCE, stream.next()).await;
+        }
+        (Stop::Violation(_), Some(farewell)) => {
+            // Unread bytes make the operating system reset the connection when it is dropped, which would overtake the
+            // Close frame; and they cannot be read any more. So the peer is given the time.
+            if say(sink, farewell).await {
+                sleep(PATIENCE).await;
+            }
+        }
+        (_, Some(farewell)) => shake_hands(sink, stream, farewell).await,
+        (_, None) => {}
+    }
+}
+
+/// Closes a healthy socket: says why, and waits a moment for the peer to have read it.
+pub(super) async fn shake_hands(
+    sink: SplitSink<WebSocket, Message>,
+    mut stream: SplitStream<WebSocket>,
+    farewell: Farewell,
+) {
+    if say(sink, farewell).await {
+        _ = timeout(PATIENCE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+    }
+}
+
+async fn say(mut sink: SplitSink<WebSocket, Message>, farewell: Farewell) -> bool {
+    let frame = CloseFrame {
+        code: farewell.code,
+        reason: Utf8Bytes::from_static(farewell.reason),
+    };
+    let said = timeout(PATIENCE, sink.send(Message::Close(Some(frame)))).await;
+    matches!(said, Ok(Ok(())))
+}

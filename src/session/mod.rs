@@ -1,0 +1,182 @@
+//! One WebSocket, from its acceptance to its end.
+//!
+//! A session is one task that reads and writes concurrently. It turns frames into commands for the router, and what the
+//! router posts into frames; it knows what each kind of socket may say, what the peer has confirmed, and whether it is
+//! still there. What it all means is the router's to say. Imports `router`, `protocol`, `auth` and `journal` (to read
+//! payloads), and axum's WebSocket.
+//!
+//! Bounded: the reader waits while the router is busy; what waits to be written is bounded by [`crate::router::Outbox`];
+//! a peer that does not read, or is not there, loses its socket.
+
+mod closing;
+mod feed_window;
+mod heartbeat;
+mod payloads;
+mod pending;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod unconfirmed;
+mod wire;
+mod writer;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use futures_util::StreamExt;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::sleep;
+
+use self::closing::{Farewell, Stop};
+use self::heartbeat::Pulse;
+use self::reader::{Reader, Role};
+use self::unconfirmed::Unconfirmed;
+use self::wire::Wire;
+use self::writer::Writer;
+use crate::auth::Principal;
+use crate::id::SessionId;
+use crate::protocol::{Dialect, Version};
+use crate::router::{self, Command, Ending, Outlet, Router};
+
+/// Frames up to so many times the largest that is sent are read, so that their sender gets an error and not a dead
+/// connection.
+const READ_FACTOR: usize = 4;
+
+/// The smallest read, and the size from which a write is begun before it is complete. An idle socket keeps a read buffer
+/// of this size.
+const BUFFER_BYTES: usize = 4096;
+
+/// Room for Pongs and Pings beside the largest frame.
+const SLACK_BYTES: usize = 64 << 10;
+
+/// How long a router that goes down writes what was queued.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// How sockets are held.
+#[derive(Clone, Debug)]
+pub struct SocketSettings {
+    /// How often the peer is pinged; it is dead after two misses.
+    pub ping_interval: Duration,
+    /// How long a frame may wait for the peer to read.
+    pub slow_reader_timeout: Duration,
+    /// The largest frame that is sent, in bytes; frames up to four times that are read.
+    pub max_frame_bytes: usize,
+    /// How long a backend may answer no notification before it is taken for one that never does.
+    pub feed_ack_timeout: Duration,
+    /// Whether credentials are verified, so that an agent's id has to be a UUID.
+    pub secured: bool,
+}
+
+/// Sets the bounds of a socket that is about to be accepted.
+pub fn configure<F>(
+    upgrade: WebSocketUpgrade<F>,
+    settings: &SocketSettings,
+) -> WebSocketUpgrade<F> {
+    let largest_read = READ_FACTOR * settings.max_frame_bytes;
+    upgrade
+        .max_message_size(largest_read)
+        .max_frame_size(largest_read)
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(settings.max_frame_bytes + BUFFER_BYTES + SLACK_BYTES)
+}
+
+/// Closes a socket whose peer may not come in; takes a few seconds at most.
+pub async fn refuse(socket: WebSocket, code: u16, reason: &'static str) {
+    let (sink, stream) = socket.split();
+    closing::shake_hands(sink, stream, Farewell { code, reason }).await;
+}
+
+/// Serves an accepted socket until it is over. When this returns, the router knows the end and the socket is closed. At a
+/// hard shutdown it may be dropped.
+pub async fn run(
+    socket: WebSocket,
+    principal: Principal,
+    router: Router,
+    settings: SocketSettings,
+) {
+    let session = SessionId::generate();
+    let (outbox, outlet) = router::outbox();
+    if let Err(code) = router.open(session, &principal, outbox).await {
+        let Farewell { code, reason } = Farewell::refused(code);
+        return refuse(socket, code, reason).await;
+    }
+    let role = Role::of(&principal);
+    drop(principal);
+    serve(socket, session, role, outlet, &router, &settings).await;
+}
+
+async fn serve(
+    socket: WebSocket,
+    session: SessionId,
+    role: Role,
+    outlet: Outlet,
+    router: &Router,
+    settings: &SocketSettings,
+) {
+    let (sink, stream) = socket.split();
+    let wire = Mutex::new(Wire::new(sink, settings.slow_reader_timeout));
+    let unconfirmed = Unconfirmed::new(settings.feed_ack_timeout);
+    let pulse = Pulse::default();
+    let ending = outlet.ending();
+    let mut reader = Reader {
+        stream,
+        session,
+        role,
+        dialect: Dialect {
+            version: Version::One,
+            secured: settings.secured,
+        },
+        router,
+        unconfirmed: &unconfirmed,
+        pulse: &pulse,
+    };
+    let writer = Writer {
+        outlet,
+        session,
+        router,
+        wire: &wire,
+        unconfirmed: &unconfirmed,
+        max_frame_bytes: settings.max_frame_bytes,
+    };
+
+    let stop = 'over: {
+        let leave = Notify::new();
+        let mut reading = pin!(reader.run(&wire, &leave));
+        let stop = tokio::select! {
+            biased;
+            stop = ordered(ending) => stop,
+            Some(stop) = &mut reading => break 'over stop,
+            stop = writer.run() => stop,
+            stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => stop,
+            never = unconfirmed.watch_silence(router), if role == Role::Backend => never,
+        };
+        leave.notify_one();
+        reading.await;
+        stop
+    };
+    if stop.leaves_frames() {
+        reader.take_rest().await;
+    }
+    let reason = stop.reason();
+    router.submit(Command::End { session, reason }, 0).await;
+    tracing::debug!(%session, reason = reason.as_str(), "socket over");
+    closing::close(wire.into_inner().into_sink(), reader.stream, stop).await;
+}
+
+/// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows of
+/// the restart too, and stops when it is done.
+async fn ordered(mut ending: watch::Receiver<Option<Ending>>) -> Stop {
+    let why = match ending.wait_for(Option::is_some).await {
+        Ok(why) => *why,
+        Err(_) => None,
+    };
+    match why {
+        Some(Ending::Restarting) => sleep(LAST_WRITES).await,
+        Some(_) => {}
+        // The router let go without a word, which the writer sees when it has written everything.
+        None => std::future::pending().await,
+    }
+    why.map_or(Stop::Lost, Stop::Ordered)
+}

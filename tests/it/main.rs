@@ -1,0 +1,32 @@
+//! The router as its clients see it: the real binary, real sockets, black box.
+//!
+//! Each test starts a router of its own; each module is one subject of the protocol.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::needless_pass_by_value, reason = "a `json!` is made for the call")]
+
+mod answers;
+mod bad_frames;
+mod callers;
+mod chaos;
+mod clients;
+mod command_line;
+mod config;
+mod connecting;
+mod correlation;
+mod credit;
+mod dismissal;
+mod feed;
+mod invoke_agent;
+mod invoking;
+mod memory;
+mod receipts;
+mod registration;
+mod restarts;
+mod sizes;
+mod sockets;
+mod support;
+mod takeover;
+mod verify;
+mod version_two;
+mod waiting;

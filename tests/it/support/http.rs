@@ -1,0 +1,103 @@
+//! The router as it is read over HTTP, with the backend's key.
+
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
+
+use super::router::{PATIENCE, Router};
+
+impl Router {
+    /// The page at `path` with the backend's key: its status, and its JSON if it is JSON.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let response = self.http.get(self.url(path)).header("api-key", self.backend_key()).send().await;
+        let response = response.expect("the router answers over HTTP");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// Posts JSON text to `/invoke-agent`, with a key or without.
+    pub(crate) async fn post_invoke_agent(&self, key: Option<&str>, body: &str) -> (u16, Value) {
+        let mut request = self.http.post(self.url("/invoke-agent")).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("api-key", key);
+        }
+        let response = request.body(body.to_owned()).send().await.expect("the router answers over HTTP");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// All events of the journal that a query such as `kind=agent.registered` selects, in order.
+    pub(crate) async fn history(&self, query: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let (status, page) = self.get(&format!("/v1/history?limit=1000&{query}{cursor}")).await;
+            assert_eq!(status, 200, "{query}: {page}");
+            let Value::Array(more) = &page["events"] else { panic!("no events in {page}") };
+            if more.is_empty() {
+                return events;
+            }
+            events.extend(more.iter().cloned());
+            cursor = format!("&cursor={}", page["next"].as_str().expect("`next` is always there"));
+        }
+    }
+
+    /// Waits for the first event that the query selects.
+    pub(crate) async fn wait_for_event(&self, query: &str) -> Value {
+        self.wait_for_events(query, 1).await.remove(0)
+    }
+
+    /// Waits until the query selects so many events.
+    pub(crate) async fn wait_for_events(&self, query: &str, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let events = self.history(query).await;
+            if events.len() >= count {
+                return events;
+            }
+            if Instant::now() > deadline {
+                let kinds: Vec<_> = self.history("").await.iter().map(brief).collect();
+                panic!("{query}: {} of {count} events; the journal has {kinds:#?}", events.len());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The kinds of all events about an invocation, in order.
+    pub(crate) async fn life_of(&self, invocation: &str) -> Vec<String> {
+        let events = self.history(&format!("invocation_id={invocation}")).await;
+        events.iter().map(|event| event["kind"].as_str().expect("a kind").to_owned()).collect()
+    }
+
+    /// The invocation as it stands.
+    pub(crate) async fn invocation(&self, id: &str) -> Value {
+        let (status, invocation) = self.get(&format!("/v1/invocations/{id}")).await;
+        assert_eq!(status, 200, "{id}: {invocation}");
+        invocation
+    }
+
+    /// Waits until the invocation is in that state.
+    pub(crate) async fn wait_for_state(&self, id: &str, state: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let invocation = self.invocation(id).await;
+            if invocation["state"] == state {
+                return invocation;
+            }
+            assert!(Instant::now() < deadline, "{id} is not {state}: {invocation}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The id of the newest invocation that was accepted for an agent.
+    pub(crate) async fn newest_invocation_of(&self, agent: &str) -> String {
+        let query = format!("kind=invocation.accepted&agent_id={agent}");
+        self.wait_for_event(&query).await;
+        let events = self.history(&query).await;
+        let newest = events.last().expect("there is one");
+        newest["invocation_id"].as_str().expect("an invocation's event has its id").to_owned()
+    }
+}
+
+fn brief(event: &Value) -> Value {
+    json!([event["position"], event["kind"], event["agent_id"], event["detail"]])
+}

@@ -1,0 +1,12 @@
+//! The stage: the real binary as a process, and clients that speak to it over real sockets.
+
+mod credentials;
+mod http;
+mod peer;
+mod router;
+mod wire;
+
+pub(crate) use credentials::{BACKEND, BACKEND_KEY, ML, ML_KEY, SECRET, agent_token, forged, token};
+pub(crate) use peer::{Peer, answer, answered, general_error, lost, not_active, registration};
+pub(crate) use router::{PATIENCE, Router, agent_id, printed};
+pub(crate) use wire::{Incoming, NotOpened, Socket};
