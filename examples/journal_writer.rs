@@ -62,7 +62,8 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
-        let peer = || (Identity::new(&SessionId::generate().to_string()).expect("a UUID is a name"), SessionId::generate());
+        let peer =
+            || (Identity::new(&SessionId::generate().to_string()).expect("a UUID is a name"), SessionId::generate());
         Self {
             clock: Clock::start(),
             position: Position(0),
@@ -111,7 +112,8 @@ impl Load {
             };
             let (request_id, session_id) = (accepted.request_id.clone(), accepted.session_id.clone());
             let payload = Some(self.payload.clone());
-            invocation.accepted = self.happened(&mut accepting, &invocation, Detail::InvocationAccepted(accepted), payload);
+            invocation.accepted =
+                self.happened(&mut accepting, &invocation, Detail::InvocationAccepted(accepted), payload);
             let delivered = Detail::InvocationDelivered { attempt: 1, session, plain: true };
             self.happened(&mut accepting, &invocation, delivered, None);
             invocation.deliver(session, now, true);
@@ -120,7 +122,8 @@ impl Load {
         }
         for invocation in &mut fresh {
             let payload = Some(self.payload.clone());
-            let answer = self.happened(&mut completing, invocation, Detail::InvocationCompleted { attempt: 1 }, payload);
+            let answer =
+                self.happened(&mut completing, invocation, Detail::InvocationCompleted { attempt: 1 }, payload);
             invocation.finish(Outcome::Completed, now, Some(answer));
             invocation.plain_unanswered = false;
             invocation.reply = Reply::Sent { session: self.caller.1 };

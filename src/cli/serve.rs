@@ -17,10 +17,11 @@ use crate::telemetry;
 /// Runs the router to its end.
 pub(super) async fn serve(config: &Config) -> Result<(), Failure> {
     telemetry::init(config.log_format, &config.log_filter).map_err(Failure::operation)?;
-    let mut signals = Signals::new().map_err(Failure::operation)?;
     let listener = bind(config.listen_addr).await?;
     let app = App::start(config, listener).await.map_err(|error| Failure::journal(&journal(config), &error))?;
     let address = app.address().map_err(Failure::operation)?;
+    // Only now: until here, a signal may as well kill the process.
+    let mut signals = Signals::new().map_err(Failure::operation)?;
     // Somebody who closed the other end of standard output is no reason to stop.
     let _ = introduce(&mut io::stdout(), config, address);
 

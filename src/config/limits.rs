@@ -85,7 +85,7 @@ impl Limits {
 pub struct SocketSettings {
     /// The largest frame that is sent, in bytes. Frames up to four times that are read.
     pub max_frame_bytes: usize,
-    /// The most connections at the same time, HTTP and WebSocket together.
+    /// The most WebSockets at the same time.
     pub max_connections: usize,
     /// How often a socket is pinged; two misses and the peer is dead.
     pub ping_interval: Duration,

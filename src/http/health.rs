@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::problem::Problem;
-use crate::code::ErrorCode;
 
 /// `GET /health/live`: the process answers.
 pub(super) async fn live() -> Json<Value> {
@@ -17,6 +16,6 @@ pub(super) async fn live() -> Json<Value> {
 pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, Problem> {
     match context.router.health() {
         Ok(()) => Ok(Json(json!({"status": "ready"}))),
-        Err(reason) => Err(Problem::unavailable(ErrorCode::JournalUnavailable, reason)),
+        Err((code, reason)) => Err(Problem::unavailable(code, reason)),
     }
 }

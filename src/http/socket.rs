@@ -42,9 +42,14 @@ pub(super) async fn open(
     let settings = context.settings.socket.clone();
     let upgrade = session::configure(upgrade, &settings);
     match context.settings.authenticator.socket(&headers, context.router.clock().now()) {
-        Ok(principal) => {
-            upgrade.on_upgrade(move |socket| seat.held_by(session::run(socket, principal, context.router, settings)))
-        }
+        Ok(principal) => upgrade.on_upgrade(move |socket| {
+            seat.held_by(async move {
+                let served = session::run(socket, principal, context.router.clone(), settings).await;
+                if served == Err(ErrorCode::NotAllowed) {
+                    context.journal_refusal(peer, "the caller of the invoke key is not connected").await;
+                }
+            })
+        }),
         Err(refused) => upgrade.on_upgrade(move |socket| {
             let (code, reason) = NO_CREDENTIAL;
             seat.held_by(async move {

@@ -96,6 +96,14 @@ event_kinds! {
     JournalRecovered = 70 "journal.recovered",
 }
 
+impl EventKind {
+    /// Whether the backend may have to be told of it.
+    #[must_use]
+    pub const fn is_for_backend(self) -> bool {
+        matches!(self, Self::AgentRegistered | Self::AgentDisconnected | Self::AgentLogged)
+    }
+}
+
 /// What happened, with the facts that belong to it; the JSON of a variant is the event's `detail`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]

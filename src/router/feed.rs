@@ -37,8 +37,8 @@ pub(super) struct Feed {
     pub(super) clock: Clock,
     pub(super) ttl: Duration,
     pub(super) max_frame_bytes: usize,
-    /// The newest position that is durable.
-    pub(super) committed: watch::Receiver<Position>,
+    /// The newest durable position at which there was something to tell.
+    pub(super) news: watch::Receiver<Position>,
 }
 
 /// The feed to one socket.
@@ -61,13 +61,13 @@ impl Feed {
             cursor = telling.page(cursor, Some(start.head)).await;
         }
         telling.still_connected(start.registered).await;
-        let mut committed = telling.feed.committed.clone();
+        let mut news = telling.feed.news.clone();
         loop {
-            let newest = *committed.borrow_and_update();
+            let newest = *news.borrow_and_update();
             while cursor < newest {
                 cursor = telling.page(cursor, None).await;
             }
-            if committed.changed().await.is_err() {
+            if news.changed().await.is_err() {
                 return;
             }
         }

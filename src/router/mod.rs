@@ -94,7 +94,7 @@ impl Router {
 
         let directory = Directory::default();
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let (committed, seen) = watch::channel(head.position);
+        let (news, seen) = watch::channel(head.position);
         let available = Arc::new(AtomicBool::new(true));
         let finishing = CancellationToken::new();
         let feed = Feed {
@@ -103,7 +103,7 @@ impl Router {
             clock,
             ttl: settings.feed_ttl,
             max_frame_bytes,
-            committed: seen,
+            news: seen,
         };
         let writer = Writer {
             ledger,
@@ -112,7 +112,7 @@ impl Router {
             clock,
             commands: received,
             feed,
-            committed,
+            news,
             available: Arc::clone(&available),
             telling: None,
             held: VecDeque::new(),
@@ -163,16 +163,16 @@ impl Router {
     /// Whether the router does its work; the reason if it does not.
     ///
     /// # Errors
-    /// A sentence for an operator.
-    pub fn health(&self) -> Result<(), &'static str> {
+    /// Its code, and a sentence for an operator.
+    pub fn health(&self) -> Result<(), (ErrorCode, &'static str)> {
         if self.draining.load(Ordering::Acquire) {
-            return Err("the router is shutting down");
+            return Err((ErrorCode::ShuttingDown, "the router is shutting down"));
         }
         if !self.available.load(Ordering::Acquire) {
-            return Err("the journal takes no commits");
+            return Err((ErrorCode::JournalUnavailable, "the journal takes no commits"));
         }
         if self.commands.is_closed() {
-            return Err("the writer has ended");
+            return Err((ErrorCode::JournalUnavailable, "the writer has ended"));
         }
         Ok(())
     }

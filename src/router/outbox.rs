@@ -106,8 +106,6 @@ pub enum Ending {
     TooSlow,
     /// The router goes down (1012).
     Restarting,
-    /// The journal did not take the connection (1013).
-    Unavailable,
 }
 
 /// The router's end.

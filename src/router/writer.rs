@@ -56,7 +56,8 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) commands: mpsc::Receiver<Submission>,
     pub(super) feed: Feed,
-    pub(super) committed: watch::Sender<Position>,
+    /// The newest position at which there was something to tell the backend.
+    pub(super) news: watch::Sender<Position>,
     pub(super) available: Arc<AtomicBool>,
     pub(super) telling: Option<JoinHandle<()>>,
     /// What is still to be committed, in order: what rides along, and facts that a failed commit left.
@@ -158,13 +159,16 @@ impl Writer {
             self.release(effect);
         }
         let batch = self.ledger.batch(&mut step);
+        let news = batch.events.iter().any(|event| event.detail.kind().is_for_backend());
         if batch.events.is_empty() && batch.changed.is_empty() && batch.sessions.is_empty() && batch.ended.is_empty() {
             self.ledger.seal();
         } else {
             match self.journal.commit(&batch).await {
                 Ok(head) => {
                     self.ledger.seal();
-                    self.committed.send_replace(head.position);
+                    if news {
+                        self.news.send_replace(head.position);
+                    }
                 }
                 Err(error @ JournalError::Unavailable(_)) => {
                     self.ledger.take_back();

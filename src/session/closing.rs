@@ -61,14 +61,10 @@ impl Stop {
     /// What a failed read means.
     pub(super) fn from_read_error(error: &axum::Error) -> Self {
         match socket_error(error) {
-            Some(SocketError::Capacity(_)) => {
-                Self::Violation(Farewell::new(1009, "frame too large"))
-            }
+            Some(SocketError::Capacity(_)) => Self::Violation(Farewell::new(1009, "frame too large")),
             Some(SocketError::Utf8(_)) => Self::Violation(Farewell::new(1007, "text is not UTF-8")),
             Some(SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Lost,
-            Some(SocketError::Protocol(_)) => {
-                Self::Violation(Farewell::new(1002, "protocol error"))
-            }
+            Some(SocketError::Protocol(_)) => Self::Violation(Farewell::new(1002, "protocol error")),
             _ => Self::Lost,
         }
     }
@@ -90,7 +86,7 @@ impl Stop {
     /// As the router is told.
     pub(super) const fn reason(self) -> EndReason {
         match self {
-            Self::Closed | Self::Lost | Self::Ordered(Ending::Unavailable) => EndReason::Closed,
+            Self::Closed | Self::Lost => EndReason::Closed,
             Self::Violation(_) => EndReason::ProtocolError,
             Self::Dead => EndReason::Dead,
             Self::TooSlow | Self::Ordered(Ending::TooSlow) => EndReason::TooSlow,
@@ -113,26 +109,18 @@ impl Stop {
             Self::TooSlow | Self::Ordered(Ending::TooSlow) => Some(Farewell::new(4408, "too slow")),
             Self::Finished => Some(Farewell::new(1000, "unregistered")),
             Self::Ordered(Ending::TakenOver) => Some(Farewell::new(4409, "taken over")),
-            Self::Ordered(Ending::Restarting) => {
-                Some(Farewell::refused(ErrorCode::ShuttingDown))
-            }
-            Self::Ordered(Ending::Unavailable) => {
-                Some(Farewell::refused(ErrorCode::JournalUnavailable))
-            }
+            Self::Ordered(Ending::Restarting) => Some(Farewell::refused(ErrorCode::ShuttingDown)),
         }
     }
 }
 
+/// What axum wraps. It is found only if this package's tungstenite is the one that axum uses.
 fn socket_error(error: &axum::Error) -> Option<&SocketError> {
     error.source()?.downcast_ref()
 }
 
 /// Ends the socket of a session that is over, in good order as far as that goes.
-pub(super) async fn close(
-    sink: SplitSink<WebSocket, Message>,
-    mut stream: SplitStream<WebSocket>,
-    stop: Stop,
-) {
+pub(super) async fn close(sink: SplitSink<WebSocket, Message>, mut stream: SplitStream<WebSocket>, stop: Stop) {
     match (stop, stop.farewell()) {
         (Stop::Closed, _) => {
             // The answer to the peer's Close frame is queued and leaves with the next poll.
@@ -162,10 +150,7 @@ pub(super) async fn shake_hands(
 }
 
 async fn say(mut sink: SplitSink<WebSocket, Message>, farewell: Farewell) -> bool {
-    let frame = CloseFrame {
-        code: farewell.code,
-        reason: Utf8Bytes::from_static(farewell.reason),
-    };
+    let frame = CloseFrame { code: farewell.code, reason: Utf8Bytes::from_static(farewell.reason) };
     let said = timeout(PATIENCE, sink.send(Message::Close(Some(frame)))).await;
     matches!(said, Ok(Ok(())))
 }

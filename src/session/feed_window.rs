@@ -47,21 +47,11 @@ impl FeedWindow {
     }
 
     /// A notification is being sent, followed by this Ping.
-    pub(super) fn sent(
-        &mut self,
-        position: Option<Position>,
-        window: OwnedSemaphorePermit,
-        ping: u64,
-        now: Instant,
-    ) {
+    pub(super) fn sent(&mut self, position: Option<Position>, window: OwnedSemaphorePermit, ping: u64, now: Instant) {
         if self.unacknowledged.is_empty() {
             self.silent_since = now;
         }
-        self.unacknowledged.push_back(Sent {
-            ping,
-            position,
-            _window: window,
-        });
+        self.unacknowledged.push_back(Sent { ping, position, _window: window });
     }
 
     /// The backend answered a notification. Returns the place up to which it has them now, if that is another one.
@@ -86,8 +76,7 @@ impl FeedWindow {
 
     /// When the backend will have been silent for too long, unless it answers before.
     pub(super) fn silence_due(&self) -> Option<Instant> {
-        (self.answers && !self.unacknowledged.is_empty())
-            .then(|| self.silent_since + self.patience)
+        (self.answers && !self.unacknowledged.is_empty()).then(|| self.silent_since + self.patience)
     }
 
     /// From [`Self::silence_due`] on, makes what was read count as acknowledged.
@@ -103,10 +92,7 @@ impl FeedWindow {
 
     fn acknowledge_read(&mut self) -> Option<Position> {
         let mut last = None;
-        while let Some(sent) = self
-            .unacknowledged
-            .pop_front_if(|sent| sent.ping <= self.last_pong)
-        {
+        while let Some(sent) = self.unacknowledged.pop_front_if(|sent| sent.ping <= self.last_pong) {
             self.answers_owed += 1;
             last = sent.position.or(last);
         }
@@ -132,11 +118,7 @@ mod tests {
 
     impl Feed {
         fn new() -> Self {
-            Self {
-                window: FeedWindow::new(PATIENCE),
-                permits: Arc::new(Semaphore::new(100)),
-                start: Instant::now(),
-            }
+            Self { window: FeedWindow::new(PATIENCE), permits: Arc::new(Semaphore::new(100)), start: Instant::now() }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -146,8 +128,7 @@ mod tests {
         fn send(&mut self, position: impl Into<Option<i64>>, ping: u64, seconds: u64) {
             let permit = Arc::clone(&self.permits).try_acquire_owned().unwrap();
             let position = position.into().map(Position);
-            self.window
-                .sent(position, permit, ping, self.at(seconds));
+            self.window.sent(position, permit, ping, self.at(seconds));
         }
 
         fn answer(&mut self, seconds: u64) -> Option<Position> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::unconfirmed::Unconfirmed;
 use super::closing::Stop;
+use super::unconfirmed::Unconfirmed;
 use super::wire::Wire;
 
 /// How many Pings in a row a peer may leave without any sign of life.
@@ -44,12 +44,7 @@ impl Pulse {
 }
 
 /// Pings the peer until it is dead.
-pub(super) async fn beat(
-    every: Duration,
-    pulse: &Pulse,
-    wire: &Mutex<Wire>,
-    unconfirmed: &Unconfirmed,
-) -> Stop {
+pub(super) async fn beat(every: Duration, pulse: &Pulse, wire: &Mutex<Wire>, unconfirmed: &Unconfirmed) -> Stop {
     loop {
         sleep(every).await;
         if !pulse.beat() {

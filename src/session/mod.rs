@@ -5,8 +5,8 @@
 //! still there. What it all means is the router's to say. Imports `router`, `protocol`, `auth` and `journal` (to read
 //! payloads), and axum's WebSocket.
 //!
-//! Bounded: the reader waits while the router is busy; what waits to be written is bounded by [`crate::router::Outbox`];
-//! a peer that does not read, or is not there, loses its socket.
+//! Bounded: the reader waits while the router is busy; what waits to be written is bounded by
+//! [`crate::router::Outbox`]; a peer that does not read, or is not there, loses its socket.
 
 mod closing;
 mod feed_window;
@@ -35,6 +35,7 @@ use self::unconfirmed::Unconfirmed;
 use self::wire::Wire;
 use self::writer::Writer;
 use crate::auth::Principal;
+use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::protocol::{Dialect, Version};
 use crate::router::{self, Command, Ending, Outlet, Router};
@@ -43,8 +44,8 @@ use crate::router::{self, Command, Ending, Outlet, Router};
 /// connection.
 const READ_FACTOR: usize = 4;
 
-/// The smallest read, and the size from which a write is begun before it is complete. An idle socket keeps a read buffer
-/// of this size.
+/// The smallest read, and the size from which a write is begun before it is complete. An idle socket keeps a read
+/// buffer of this size.
 const BUFFER_BYTES: usize = 4096;
 
 /// Room for Pongs and Pings beside the largest frame.
@@ -69,10 +70,7 @@ pub struct SocketSettings {
 }
 
 /// Sets the bounds of a socket that is about to be accepted.
-pub fn configure<F>(
-    upgrade: WebSocketUpgrade<F>,
-    settings: &SocketSettings,
-) -> WebSocketUpgrade<F> {
+pub fn configure<F>(upgrade: WebSocketUpgrade<F>, settings: &SocketSettings) -> WebSocketUpgrade<F> {
     let largest_read = READ_FACTOR * settings.max_frame_bytes;
     upgrade
         .max_message_size(largest_read)
@@ -88,23 +86,28 @@ pub async fn refuse(socket: WebSocket, code: u16, reason: &'static str) {
     closing::shake_hands(sink, stream, Farewell { code, reason }).await;
 }
 
-/// Serves an accepted socket until it is over. When this returns, the router knows the end and the socket is closed. At a
-/// hard shutdown it may be dropped.
+/// Serves an accepted socket until it is over. When this returns, the router knows the end and the socket is closed. At
+/// a hard shutdown it may be dropped.
+///
+/// # Errors
+/// Why the router did not take the socket, which is closed by then.
 pub async fn run(
     socket: WebSocket,
     principal: Principal,
     router: Router,
     settings: SocketSettings,
-) {
+) -> Result<(), ErrorCode> {
     let session = SessionId::generate();
     let (outbox, outlet) = router::outbox();
-    if let Err(code) = router.open(session, &principal, outbox).await {
-        let Farewell { code, reason } = Farewell::refused(code);
-        return refuse(socket, code, reason).await;
+    if let Err(why) = router.open(session, &principal, outbox).await {
+        let Farewell { code, reason } = Farewell::refused(why);
+        refuse(socket, code, reason).await;
+        return Err(why);
     }
     let role = Role::of(&principal);
     drop(principal);
     serve(socket, session, role, outlet, &router, &settings).await;
+    Ok(())
 }
 
 async fn serve(
@@ -124,10 +127,7 @@ async fn serve(
         stream,
         session,
         role,
-        dialect: Dialect {
-            version: Version::One,
-            secured: settings.secured,
-        },
+        dialect: Dialect { version: Version::One, secured: settings.secured },
         router,
         unconfirmed: &unconfirmed,
         pulse: &pulse,
@@ -165,8 +165,8 @@ async fn serve(
     closing::close(wire.into_inner().into_sink(), reader.stream, stop).await;
 }
 
-/// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows of
-/// the restart too, and stops when it is done.
+/// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows
+/// of the restart too, and stops when it is done.
 async fn ordered(mut ending: watch::Receiver<Option<Ending>>) -> Stop {
     let why = match ending.wait_for(Option::is_some).await {
         Ok(why) => *why,

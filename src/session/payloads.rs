@@ -13,8 +13,11 @@ use crate::router::{AnswerContent, Body, Outbound};
 /// How many bytes are loaded at once.
 const MAX_LOADED_BYTES: usize = 8 << 20;
 
-/// How long to wait before the journal is asked again, at first and at most.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long to wait before the journal is asked again, at first; twice as long each time after.
+const FIRST_RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// How long to wait at most.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The stored bodies of a lot of messages.
 #[derive(Debug, Default)]
@@ -28,20 +31,17 @@ impl Payloads {
         if positions.is_empty() {
             return Self::default();
         }
-        let (mut delay, longest) = RETRY_AFTER;
-        let mut failures = 0_u32;
+        let mut delay = FIRST_RETRY_AFTER;
         loop {
             match journal.payloads(&positions).await {
                 Ok(payloads) => return Self(payloads.into_iter().collect()),
-                Err(error) => {
-                    if failures == 0 {
-                        tracing::warn!(%error, "payloads cannot be read from the journal; trying again");
-                    }
-                    failures += 1;
-                    sleep(delay).await;
-                    delay = longest.min(delay * 2);
+                Err(error) if delay == FIRST_RETRY_AFTER => {
+                    tracing::warn!(%error, "payloads cannot be read from the journal; trying until they can");
                 }
+                Err(_) => {}
             }
+            sleep(delay).await;
+            delay = MAX_RETRY_AFTER.min(delay * 2);
         }
     }
 
@@ -100,21 +100,14 @@ mod tests {
 
     #[test]
     fn messages_at_hand_are_one_lot() {
-        let messages: Vec<_> = (0..64)
-            .map(|_| delivery(Body::Inline(Bytes::from_static(b"{}"))))
-            .collect();
+        let messages: Vec<_> = (0..64).map(|_| delivery(Body::Inline(Bytes::from_static(b"{}")))).collect();
         assert_eq!(lot(&messages, MIB), 64);
     }
 
     #[test]
     fn a_lot_loads_no_more_than_its_bytes() {
         let messages: Vec<_> = (0..20)
-            .flat_map(|n| {
-                [
-                    delivery(Body::Stored(Position(n))),
-                    Outbound::Frame(Bytes::from_static(b"{}")),
-                ]
-            })
+            .flat_map(|n| [delivery(Body::Stored(Position(n))), Outbound::Frame(Bytes::from_static(b"{}"))])
             .collect();
         assert_eq!(lot(&messages, MIB), 16);
         assert_eq!(lot(&messages, 100 * MIB), 2);

@@ -70,12 +70,7 @@ impl Pending {
     }
 
     /// A notification goes out before the next Ping.
-    pub(super) fn notify(
-        &mut self,
-        position: Option<Position>,
-        window: OwnedSemaphorePermit,
-        now: Instant,
-    ) {
+    pub(super) fn notify(&mut self, position: Option<Position>, window: OwnedSemaphorePermit, now: Instant) {
         let ping = self.before_next_ping();
         self.notices.sent(position, window, ping, now);
     }
@@ -94,9 +89,7 @@ impl Pending {
 
     /// A Pong came. One that answers no Ping of ours confirms nothing.
     pub(super) fn ponged(&mut self, payload: &[u8]) -> Confirmed {
-        let number = std::str::from_utf8(payload)
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         match number {
             Some(ping) if ping <= self.last_ping => Confirmed {
                 deliveries: take_through(&mut self.deliveries, ping),
@@ -156,9 +149,7 @@ mod tests {
     fn one_ping_covers_all_answers_of_a_write() {
         let mut pending = pending();
         assert!(!pending.owes_ping());
-        let answers: Vec<_> = (0..2)
-            .map(|_| (InvocationId::generate(), Identity::ml()))
-            .collect();
+        let answers: Vec<_> = (0..2).map(|_| (InvocationId::generate(), Identity::ml())).collect();
         for answer in &answers {
             pending.answer(answer.clone());
         }

@@ -21,8 +21,11 @@ use crate::router::{Command, Router};
 /// How long a socket that is to be closed has to be quiet for all its frames to be there.
 const QUIET: Duration = Duration::from_millis(10);
 
-/// How long, and how many, frames of a socket that is to be closed are taken.
-const MAX_REST: (Duration, usize) = (Duration::from_secs(1), 10_000);
+/// For how long, at most, frames of a socket that is to be closed are taken.
+const MAX_REST: Duration = Duration::from_secs(1);
+
+/// How many of them, at most.
+const MAX_REST_FRAMES: usize = 10_000;
 
 /// What kinds of frames make sense on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,23 +91,19 @@ impl Reader<'_> {
 
     /// Takes the frames that the peer had sent before its socket is closed.
     pub(super) async fn take_rest(&mut self) {
-        let (long_enough, enough) = MAX_REST;
         let start = Instant::now();
-        for _ in 0..enough {
+        for _ in 0..MAX_REST_FRAMES {
             let Ok(next) = timeout(QUIET, self.stream.next()).await else {
                 return;
             };
-            if self.take(next).await.is_err() || start.elapsed() > long_enough {
+            if self.take(next).await.is_err() || start.elapsed() > MAX_REST {
                 return;
             }
         }
     }
 
     /// Takes one message. Returns the error that the peer is to be told, if it made no sense.
-    async fn take(
-        &mut self,
-        next: Option<Result<Message, axum::Error>>,
-    ) -> Result<Option<Utf8Bytes>, Stop> {
+    async fn take(&mut self, next: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, Stop> {
         match next {
             Some(Ok(Message::Text(text))) => Ok(self.frame(text.into()).await),
             Some(Ok(Message::Binary(bytes))) => {
@@ -128,9 +127,8 @@ impl Reader<'_> {
     }
 
     async fn frame(&mut self, text: Bytes) -> Option<Utf8Bytes> {
-        let understood = protocol::parse(&text, self.dialect)
-            .and_then(|frame| self.allowed(frame))
-            .map(|frame| self.command(frame));
+        let understood =
+            protocol::parse(&text, self.dialect).and_then(|frame| self.allowed(frame)).map(|frame| self.command(frame));
         match understood {
             Ok(Some(command)) => {
                 self.router.submit(command, text.len()).await;
@@ -143,8 +141,7 @@ impl Reader<'_> {
 
     fn allowed(&self, frame: Inbound) -> Result<Inbound, BadFrame> {
         match (self.role, &frame) {
-            (Role::Invoke, Inbound::Invoke(_) | Inbound::Cancel(_))
-            | (Role::Peer | Role::Backend, _) => Ok(frame),
+            (Role::Invoke, Inbound::Invoke(_) | Inbound::Cancel(_)) | (Role::Peer | Role::Backend, _) => Ok(frame),
             (Role::Invoke, _) => Err(unexpected("not for an invoke socket")),
         }
     }
@@ -179,10 +176,7 @@ impl Reader<'_> {
         let confirmed = self.unconfirmed.lock().ponged(payload);
         let deliveries = confirmed.deliveries;
         if !deliveries.is_empty() {
-            let receipts = Command::Receipts {
-                session,
-                deliveries,
-            };
+            let receipts = Command::Receipts { session, deliveries };
             self.router.submit(receipts, payload.len()).await;
         }
         let answers = confirmed.answers;
@@ -199,8 +193,7 @@ impl Reader<'_> {
     /// Has a bad frame journaled, and returns the error that its sender is told.
     async fn refuse(&self, bad: BadFrame, frame: &[u8]) -> Utf8Bytes {
         self.report(bad.to_string(), frame.len()).await;
-        Utf8Bytes::try_from(outbound::frame_error(&bad, frame))
-            .expect("the router's own frames are UTF-8")
+        Utf8Bytes::try_from(outbound::frame_error(&bad, frame)).expect("the router's own frames are UTF-8")
     }
 
     async fn report(&self, reason: String, bytes: usize) {

@@ -134,7 +134,7 @@ async fn a_peer_that_does_not_read_is_too_slow() {
 }
 
 #[tokio::test]
-async fn pings_whose_pongs_are_not_read_fill_no_more_than_the_write_buffer() {
+async fn a_peer_that_floods_pings_and_reads_no_pong_is_too_slow() {
     let (socket, mut client) = sockets().await;
     let (sink, mut stream) = socket.split();
     let mut wire = Wire::new(sink, settings().slow_reader_timeout);

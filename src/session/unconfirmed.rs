@@ -20,10 +20,7 @@ pub(super) struct Unconfirmed {
 impl Unconfirmed {
     /// `feed_patience`: how long the backend may answer nothing before its Pongs count.
     pub(super) fn new(feed_patience: Duration) -> Self {
-        Self {
-            pending: Mutex::new(Pending::new(feed_patience)),
-            notified: Notify::new(),
-        }
+        Self { pending: Mutex::new(Pending::new(feed_patience)), notified: Notify::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -45,9 +42,7 @@ impl Unconfirmed {
             }
             let acknowledged = self.lock().notices().check_silence(Instant::now());
             if let Some(position) = acknowledged {
-                router
-                    .submit(Command::FeedAcknowledged { position }, 0)
-                    .await;
+                router.submit(Command::FeedAcknowledged { position }, 0).await;
             }
         }
     }

@@ -62,10 +62,7 @@ impl Wire {
     }
 }
 
-async fn within(
-    patience: Duration,
-    write: impl Future<Output = Result<(), axum::Error>>,
-) -> Result<(), Stop> {
+async fn within(patience: Duration, write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Stop> {
     match timeout(patience, write).await {
         Ok(written) => written.map_err(|error| Stop::from_write_error(&error)),
         Err(_) => Err(Stop::TooSlow),

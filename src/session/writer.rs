@@ -13,8 +13,9 @@ use super::closing::Stop;
 use super::payloads::{self, Payloads};
 use super::unconfirmed::Unconfirmed;
 use super::wire::Wire;
+use crate::code::ErrorCode;
 use crate::id::SessionId;
-use crate::protocol::{self, outbound};
+use crate::protocol::{self, ErrorAddition, outbound};
 use crate::router::{Answer, AnswerContent, Delivery, Ending, Notice, Outbound, Outlet, Router};
 
 /// How many messages are taken from the queue at once.
@@ -64,12 +65,7 @@ impl Writer<'_> {
         ControlFlow::Continue(())
     }
 
-    async fn write_lot(
-        &self,
-        wire: &mut Wire,
-        lot: Vec<Outbound>,
-        payloads: &Payloads,
-    ) -> Written {
+    async fn write_lot(&self, wire: &mut Wire, lot: Vec<Outbound>, payloads: &Payloads) -> Written {
         flow(wire.flush().await)?;
         for message in lot {
             match message {
@@ -89,12 +85,7 @@ impl Writer<'_> {
     }
 
     /// Each delivery has a Ping of its own right behind it, so that the receipt of one does not wait for the next.
-    async fn deliver(
-        &self,
-        wire: &mut Wire,
-        delivery: Delivery,
-        payloads: &Payloads,
-    ) -> Result<(), Stop> {
+    async fn deliver(&self, wire: &mut Wire, delivery: Delivery, payloads: &Payloads) -> Result<(), Stop> {
         let Some(body) = payloads.resolve(delivery.body) else {
             self.skipped("a delivery's payload is gone");
             return Ok(());
@@ -107,49 +98,39 @@ impl Writer<'_> {
             redelivered: addition.redelivered,
         });
         let invoked_by = &delivery.invoked_by;
-        let frame = protocol::Delivery {
-            invoked_by,
-            addition,
-        }
-        .encode(&body);
-        self.unconfirmed
-            .lock()
-            .deliver((delivery.invocation, delivery.attempt));
+        let frame = protocol::Delivery { invoked_by, addition }.encode(&body);
+        self.unconfirmed.lock().deliver((delivery.invocation, delivery.attempt));
         self.feed(wire, frame).await?;
         self.feed_ping(wire).await
     }
 
-    async fn answer(
-        &self,
-        wire: &mut Wire,
-        answer: Answer,
-        payloads: &Payloads,
-    ) -> Result<(), Stop> {
-        let frame = match answer.content {
+    async fn answer(&self, wire: &mut Wire, answer: Answer, payloads: &Payloads) -> Result<(), Stop> {
+        let Answer { invocation, agent, additions, content } = answer;
+        let frame = match content {
             AnswerContent::Router(frame) => frame,
             AnswerContent::Agent(body) => {
                 let Some(body) = payloads.resolve(body) else {
                     self.skipped("an answer's payload is gone");
                     return Ok(());
                 };
-                outbound::answer(&body, answer.additions.then_some(answer.invocation))
+                let frame = outbound::answer(&body, additions.then_some(invocation));
+                if frame.len() > self.max_frame_bytes {
+                    // It is kept whole, and can be read over HTTP.
+                    let addition = ErrorAddition { invocation_id: Some(invocation), ..ErrorAddition::default() };
+                    let code = ErrorCode::FrameTooLarge;
+                    outbound::invocation_error(code, agent.as_str(), additions.then_some(addition))
+                } else {
+                    frame
+                }
             }
         };
-        self.unconfirmed
-            .lock()
-            .answer((answer.invocation, answer.agent));
+        self.unconfirmed.lock().answer((invocation, agent));
         self.feed(wire, frame).await
     }
 
     async fn notify(&self, wire: &mut Wire, notice: Notice) -> Result<(), Stop> {
-        let Notice {
-            position,
-            frame,
-            window,
-        } = notice;
-        self.unconfirmed
-            .lock()
-            .notify(position, window, Instant::now());
+        let Notice { position, frame, window } = notice;
+        self.unconfirmed.lock().notify(position, window, Instant::now());
         self.unconfirmed.notified();
         self.feed(wire, frame).await
     }
@@ -192,10 +173,7 @@ fn whole_millis(left: Duration) -> u64 {
 
 /// Waits for the router's restart.
 async fn restart(ending: &mut watch::Receiver<Option<Ending>>) {
-    let told = ending
-        .wait_for(|ending| *ending == Some(Ending::Restarting))
-        .await
-        .is_ok();
+    let told = ending.wait_for(|ending| *ending == Some(Ending::Restarting)).await.is_ok();
     if !told {
         future::pending::<()>().await;
     }

@@ -27,17 +27,34 @@ async fn the_first_answer_wins_and_later_ones_are_journaled() {
     let router = Router::start().await;
     let target = agent_id();
     let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
-    let (mut agent, delivery) = at_work_for(&router, &socket, Some(&target)).await;
+    let (mut agent, _plain) = at_work_for(&router, &socket, Some(&target)).await;
+    socket.invoke(&target, json!({})).await;
+    let delivery = agent.recv().await;
     agent.answer(&delivery, json!("first")).await;
     assert_eq!(socket.recv().await, answered(json!("first")));
     agent.answer(&delivery, json!("second")).await;
     agent.fail(&delivery, "third").await;
     let events = router.wait_for_events("kind=answer.duplicate", 2).await;
-    assert_eq!(events.len(), 2);
     socket.expect_nothing().await;
     agent.expect_nothing().await;
     let id = events[0]["invocation_id"].as_str().unwrap();
     assert!(router.invocation(id).await["result"].to_string().contains("first"));
+}
+
+#[tokio::test]
+async fn a_later_answer_with_a_plain_name_reaches_nobody() {
+    let router = Router::start().await;
+    let target = agent_id();
+    let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
+    let (mut agent, delivery) = at_work_for(&router, &socket, Some(&target)).await;
+    agent.answer(&delivery, json!("first")).await;
+    assert_eq!(socket.recv().await, answered(json!("first")));
+    agent.answer(&delivery, json!("second")).await;
+    agent.expect_nothing().await;
+    socket.invoke(&target, json!({})).await;
+    let delivery = agent.recv().await;
+    agent.answer(&delivery, json!("of the next")).await;
+    assert_eq!(socket.recv().await, answered(json!("of the next")));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn a_masters_registration_is_announced_to_nobody_and_the_master_agents_end
 }
 
 #[tokio::test]
-async fn the_end_of_an_invoke_socket_or_of_the_backend_is_announced_to_nobody() {
+async fn the_end_of_an_invoke_socket_is_announced_to_nobody() {
     let router = Router::start().await;
     let mut backend = Peer::master_be(&router).await;
     let id = agent_id();
@@ -93,11 +93,17 @@ async fn the_end_of_an_invoke_socket_or_of_the_backend_is_announced_to_nobody() 
         assert_eq!(socket.recv().await, answered(json!(1)));
         socket.close().await;
     }
-    Peer::master_be(&router).await.close().await;
-
     agent.close().await;
     assert_eq!(backend.recv().await, unregistered(&id));
     backend.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn the_backend_is_not_told_of_its_own_end() {
+    let router = Router::start().await;
+    Peer::master_be(&router).await.close().await;
+    router.wait_for_event(&format!("kind=agent.disconnected&agent_id={BACKEND}")).await;
+    Peer::master_be(&router).await.expect_nothing().await;
 }
 
 #[tokio::test]

@@ -199,6 +199,7 @@ async fn each_answer_is_receipted_with_what_became_of_it() {
     socket.accepted(&target, json!({}), json!({"deadline_ms": 50})).await;
     let delivery = agent.recv().await;
     assert_eq!(socket.recv().await["error"]["code"], "timed_out");
+    assert_eq!(agent.recv().await["message_type"], "agent_cancel");
     agent.answer(&delivery, json!("late")).await;
     assert_eq!(agent.recv().await["outcome"], "late");
 

@@ -44,7 +44,7 @@ async fn it_waits_as_long_as_its_ttl() {
 
     let id = socket.accepted(&target, json!({}), json!({"ttl_ms": 100})).await;
     assert_eq!(socket.recv().await["error"]["code"], "expired");
-    assert_eq!(router.life_of(&id).await, ["invocation.accepted", "invocation.expired"]);
+    assert_eq!(router.life_of(&id).await[..2], ["invocation.accepted", "invocation.expired"]);
     Peer::registered(&router, &target).await.expect_nothing().await;
 }
 

@@ -10,8 +10,8 @@ use crate::journal::sqlite::{error, open};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
-const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
-const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+pub(super) const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
 
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]

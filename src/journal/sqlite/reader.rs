@@ -26,7 +26,7 @@ pub(super) const BY_ID: &str =
 
 /// `$1`: a JSON array of `[caller, agent, key]`.
 pub(super) const BY_KEY: &str = "
-SELECT invocations.* FROM json_each($1) AS wanted JOIN invocations ON id = (
+SELECT invocations.* FROM json_each($1) AS wanted JOIN invocations ON invocations.id = (
     SELECT id FROM invocations
     WHERE caller = wanted.value ->> 0 AND agent_id = wanted.value ->> 1 AND idempotency_key = wanted.value ->> 2
     ORDER BY accepted DESC LIMIT 1

@@ -44,55 +44,49 @@ impl Ledger {
         let Some(from) = self.tables.session(session) else { return };
         let (agent, speaks_v2) = (from.identity().clone(), from.speaks_v2());
         let answered = self.answered(&agent, answer, found);
-        let id = answered.as_ref().map(|(invocation, _)| invocation.id);
-        let fate = match answered {
-            None => {
-                let invoked_by = cut(&answer.invoked_by, MAX_STRAY_TOKEN).to_owned();
-                let detail = Detail::AnswerUnmatched { invoked_by };
-                self.record(step, now, Subject::agent(&agent), detail, Some(answer.body.clone()));
-                Fate::Unknown
-            }
-            Some((invocation, by_plain)) => self.take_answer(&invocation, by_plain, answer, now, step),
-        };
-        if speaks_v2 && let Some(id) = id.or(answer.invocation_id) {
+        let invocation = answered.as_ref().map(|(invocation, _)| invocation);
+        let fate = invocation.map_or(Fate::Unknown, Fate::of_answer_to);
+        if speaks_v2 && let Some(id) = invocation.map(|invocation| invocation.id).or(answer.invocation_id) {
             step.send(session, Outbound::Frame(agent_receipt(&id.to_string(), fate.as_str())));
+        }
+        let body = answer.body.clone();
+        if let Some((invocation, by_plain)) = answered {
+            self.take_answer(&invocation, by_plain, fate, answer.kind, body, now, step);
+        } else {
+            let invoked_by = cut(&answer.invoked_by, MAX_STRAY_TOKEN).to_owned();
+            self.record(step, now, Subject::agent(&agent), Detail::AnswerUnmatched { invoked_by }, Some(body));
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of one answer, and where and when it is taken")]
     fn take_answer(
         &mut self,
         invocation: &Invocation,
         by_plain: bool,
-        answer: &Answer,
+        fate: Fate,
+        kind: AnswerKind,
+        body: Bytes,
         now: Timestamp,
         step: &mut Step,
-    ) -> Fate {
+    ) {
+        // Before the end, so that what is delivered next may carry the plain name again.
+        self.release_plain(invocation, by_plain);
         let subject = Subject::of(invocation);
-        let body = answer.body.clone();
-        let fate = match invocation.finished() {
-            None => {
-                let attempt = invocation.attempt;
-                let (detail, outcome) = match answer.kind {
-                    AnswerKind::Response => (Detail::InvocationCompleted { attempt }, Outcome::Completed),
-                    AnswerKind::Error => (Detail::InvocationFailed { attempt, code: None }, Outcome::Failed(None)),
-                };
-                let position = self.record(step, now, subject, detail, Some(body.clone()));
-                // Before the end, so that what is delivered next may carry the plain name again.
-                self.release_plain(invocation, by_plain);
-                self.finish(invocation.id, outcome, Some((position, body)), now, step);
-                return Fate::Accepted;
+        let attempt = invocation.attempt;
+        let (detail, outcome) = match (fate, kind) {
+            (Fate::Duplicate, _) => (Detail::AnswerDuplicate {}, None),
+            (Fate::Late | Fate::Unknown, _) => (Detail::AnswerLate {}, None),
+            (Fate::Accepted, AnswerKind::Response) => {
+                (Detail::InvocationCompleted { attempt }, Some(Outcome::Completed))
             }
-            Some(finished) if finished.answer.is_some() => {
-                self.record(step, now, subject, Detail::AnswerDuplicate {}, Some(body));
-                Fate::Duplicate
-            }
-            Some(_) => {
-                self.record(step, now, subject, Detail::AnswerLate {}, Some(body));
-                Fate::Late
+            (Fate::Accepted, AnswerKind::Error) => {
+                (Detail::InvocationFailed { attempt, code: None }, Some(Outcome::Failed(None)))
             }
         };
-        self.release_plain(invocation, by_plain);
-        fate
+        let position = self.record(step, now, subject, detail, Some(body.clone()));
+        if let Some(outcome) = outcome {
+            self.finish(invocation.id, outcome, Some((position, body)), now, step);
+        }
     }
 
     /// The delivery that carried the plain name is answered: either the answer says so, or there was no other.
@@ -193,6 +187,15 @@ impl Ledger {
 }
 
 impl Fate {
+    /// What becomes of an answer to an invocation as it stands.
+    fn of_answer_to(invocation: &Invocation) -> Self {
+        match invocation.finished() {
+            None => Self::Accepted,
+            Some(finished) if finished.answer.is_some() => Self::Duplicate,
+            Some(_) => Self::Late,
+        }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

@@ -200,6 +200,12 @@ impl Peer {
         frames
     }
 
+    /// The next two frames, which may come in either order: the one of that type first.
+    pub(crate) async fn recv_two(&mut self, first: &str) -> (Value, Value) {
+        let (one, two) = (self.recv().await, self.recv().await);
+        if one["message_type"] == first { (one, two) } else { (two, one) }
+    }
+
     /// Waits for the connection to be closed with this code; returns the reason. Frames before it fail the test.
     pub(crate) async fn expect_close(&mut self, code: u16) -> String {
         match self.incoming().await {

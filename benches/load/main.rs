@@ -1,0 +1,49 @@
+//! How many invocations a second the router takes, and how long each takes, over real sockets.
+//!
+//! ```text
+//! cargo bench --bench load
+//! cargo bench --bench load -- --outstanding 64 --seconds 30
+//! ```
+//!
+//! The router runs as a process of its own, with its defaults and a journal on a real disk. Agents answer what they are
+//! asked as soon as they have read it; masters send the next invocation when an answer comes, so that always the same
+//! number are on their way. All of them share one thread, which shares the machine with the router: its share of the CPU is
+//! printed too. Absolute figures are those of the machine and its disk; what a commit costs is the disk's, so that is
+//! measured in the same run, just before.
+//!
+//! A figure counts only if the work was done: every invocation is answered once, by its agent and with the right payload;
+//! the journal has exactly those; and it verifies. Anything else is a failure.
+//!
+//! - `options`: what is measured. `run`: one measurement. `report`: the table.
+//! - `router`: the process. `journal`: what it wrote. `disk`: what a sync takes.
+//! - `agent`, `master`: the clients. `wire`: a WebSocket. `payload`: what goes over it.
+
+mod agent;
+mod disk;
+mod journal;
+mod master;
+mod options;
+mod payload;
+mod report;
+mod router;
+mod run;
+mod wire;
+
+use clap::Parser;
+
+use options::Options;
+
+/// Whatever makes a measurement worthless, for people.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let options = Options::parse();
+    let mut measured = Vec::new();
+    for &outstanding in &options.outstanding {
+        eprintln!("measuring with {outstanding} outstanding");
+        measured.push(run::measure(&options, outstanding).await?);
+    }
+    print!("{}", report::table(&options, &measured));
+    Ok(())
+}

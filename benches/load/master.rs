@@ -1,0 +1,160 @@
+//! A socket of the backend that keeps a number of invocations on their way, and checks the answers.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use crate::Failure;
+use crate::payload::{self, Payloads};
+use crate::wire::{Incoming, Socket};
+
+/// The backend's key as it is published, which is good for a router on loopback.
+const KEY: &str = "7a3fd399-3e48-46a0-ab7c-0eaf38020283::master_server_be";
+
+/// How long what must come may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the backend's library answers to a notification.
+const ACKNOWLEDGEMENT: &str =
+    r#"{"message_type":"agent_response","response":"ok","execution_time":0.001,"invoked_by":""}"#;
+
+/// What is asked of whom, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) agents: Arc<[Uuid]>,
+    pub(crate) payloads: Payloads,
+    /// Invocations are sent until its end, and answers in it are what is measured.
+    pub(crate) measured: Range<Instant>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// All answers.
+    pub(crate) answers: u64,
+    /// How long each took that came in the measured time.
+    pub(crate) latencies: Vec<Duration>,
+}
+
+/// A connected backend.
+#[derive(Debug)]
+pub(crate) struct Master {
+    socket: Socket,
+    /// When the invocations were sent that are not answered, by their number.
+    waiting: HashMap<u64, Instant>,
+    next_number: u64,
+    announced: usize,
+}
+
+/// What of a frame to a backend matters here.
+#[derive(Deserialize)]
+struct Frame<'a> {
+    message_type: Option<&'a str>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    request_payload: Option<IgnoredAny>,
+}
+
+impl Master {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, Failure> {
+        let socket = Socket::open(address, ("API-KEY", KEY)).await?;
+        Ok(Self { socket, waiting: HashMap::new(), next_number: 0, announced: 0 })
+    }
+
+    /// Waits until so many agents were announced to this socket.
+    pub(crate) async fn expect_agents(&mut self, agents: usize) -> Result<(), Failure> {
+        while self.announced < agents {
+            if !matches!(timeout(PATIENCE, self.socket.receive()).await, Ok(Ok(true))) {
+                return Err(format!("only {} of {agents} agents were announced", self.announced).into());
+            }
+            while let Some(frame) = self.next_text()? {
+                if self.take(std::str::from_utf8(&frame)?)?.is_some() {
+                    return Err("an answer came before anything was asked".into());
+                }
+            }
+            self.socket.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Invokes agents in turn, so that `outstanding` invocations wait for an answer at any time, until the time is over and
+    /// all are answered.
+    pub(crate) async fn invoke(mut self, work: &Work, outstanding: u32) -> Result<Tally, Failure> {
+        let mut tally = Tally::default();
+        for _ in 0..outstanding {
+            self.ask(work, Instant::now());
+        }
+        self.socket.flush().await?;
+        while !self.waiting.is_empty() {
+            let received = timeout_at(work.measured.end + PATIENCE, self.socket.receive()).await;
+            if !matches!(received, Ok(Ok(true))) {
+                return Err(format!("{} invocations were not answered", self.waiting.len()).into());
+            }
+            let now = Instant::now();
+            while let Some(frame) = self.next_text()? {
+                let Some(answer) = self.take(std::str::from_utf8(&frame)?)? else { continue };
+                let sent = self.settle(work, answer)?;
+                tally.answers += 1;
+                if work.measured.contains(&now) {
+                    tally.latencies.push(now - sent);
+                }
+                if now < work.measured.end {
+                    self.ask(work, now);
+                }
+            }
+            self.socket.flush().await?;
+        }
+        self.socket.close().await?;
+        Ok(tally)
+    }
+
+    fn ask(&mut self, work: &Work, now: Instant) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let turn = number % work.agents.len() as u64;
+        let agent = work.agents[usize::try_from(turn).expect("it is less than a length")];
+        let payload = work.payloads.render(number);
+        self.socket
+            .text(&format!(r#"{{"message_type":"agent_invoke","agent_uuid":"{agent}","request_payload":{payload}}}"#));
+        self.waiting.insert(number, now);
+    }
+
+    /// Takes an answer for its invocation; returns when that was sent.
+    fn settle(&mut self, work: &Work, answer: &str) -> Result<Instant, Failure> {
+        let number = payload::number(answer).filter(|&number| work.payloads.render(number) == answer);
+        number
+            .and_then(|number| self.waiting.remove(&number))
+            .ok_or_else(|| format!("an answer that nothing waits for: {answer}").into())
+    }
+
+    fn next_text(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        match self.socket.next()? {
+            Some(Incoming::Text(frame)) => Ok(Some(frame)),
+            Some(Incoming::Close) => Err("the router closed a master's connection".into()),
+            None => Ok(None),
+        }
+    }
+
+    /// The response, if the frame is an answer. If it is a notification, that is answered.
+    fn take<'a>(&mut self, frame: &'a str) -> Result<Option<&'a str>, Failure> {
+        match serde_json::from_str(frame) {
+            Ok(Frame { message_type: Some("agent_response"), response: Some(response), .. }) => {
+                Ok(Some(response.get()))
+            }
+            Ok(Frame { message_type: None, request_payload: Some(_), .. }) => {
+                self.announced += 1;
+                self.socket.text(ACKNOWLEDGEMENT);
+                Ok(None)
+            }
+            _ => Err(format!("a master was sent {frame}").into()),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The table.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use crate::options::Options;
+use crate::run::Measured;
+
+const NAME_WIDTH: usize = 36;
+const WIDTH: usize = 10;
+
+/// A row: what it shows, and that of one measurement over the measured seconds.
+type Row = (&'static str, fn(&Measured, f64) -> f64, usize);
+
+const ROWS: &[Row] = &[
+    ("invocations/s", |run, seconds| throughput(run, seconds), 0),
+    ("latency p50, ms", |run, _| millis(percentile(&run.latencies, 50)), 2),
+    ("latency p99, ms", |run, _| millis(percentile(&run.latencies, 99)), 2),
+    ("latency max, ms", |run, _| millis(percentile(&run.latencies, 100)), 2),
+    ("sync of 4 KiB on this disk, ms", |run, _| millis(run.sync), 3),
+    ("invocations in the time of a sync", |run, seconds| throughput(run, seconds) * run.sync.as_secs_f64(), 2),
+    ("commits/s", |run, seconds| f64::from(run.written.commits) / seconds, 0),
+    ("events/s", |run, seconds| f64::from(run.written.events) / seconds, 0),
+    ("events in a commit", |run, _| f64::from(run.written.events) / f64::from(run.written.commits), 1),
+    ("router: CPU s", |run, _| run.usage.router.as_secs_f64(), 2),
+    ("router: CPU us an invocation", |run, _| run.usage.router.as_secs_f64() * 1e6 / count(run), 1),
+    ("router: peak memory, MiB", |run, _| f64::from(run.peak_kib) / 1024.0, 1),
+    ("clients: CPU s", |run, _| run.usage.clients.as_secs_f64(), 2),
+];
+
+/// All measurements beside each other.
+pub(crate) fn table(options: &Options, measured: &[Measured]) -> impl Display {
+    let Options { agents, masters, payload, version, seconds, .. } = options;
+    let header = format!(
+        "{agents} agents (part {version} of the protocol), {masters} master sockets, payloads of {payload} bytes; \
+         {seconds} s after {} s of warm-up",
+        Options::WARM_UP.as_secs()
+    );
+    fmt::from_fn(move |f| {
+        writeln!(f, "{header}\n")?;
+        line(f, "outstanding", measured, |run| f64::from(run.outstanding), 0)?;
+        for (name, value, decimals) in ROWS {
+            line(f, name, measured, |run| value(run, f64::from(*seconds)), *decimals)?;
+        }
+        writeln!(f, "\nchecked: every invocation answered once and rightly, and in the journal, which verifies")
+    })
+}
+
+fn line(
+    f: &mut Formatter<'_>,
+    name: &str,
+    measured: &[Measured],
+    value: impl Fn(&Measured) -> f64,
+    decimals: usize,
+) -> fmt::Result {
+    write!(f, "{name:<NAME_WIDTH$}")?;
+    for run in measured {
+        write!(f, "{:>WIDTH$.decimals$}", value(run))?;
+    }
+    writeln!(f)
+}
+
+fn count(run: &Measured) -> f64 {
+    f64::from(u32::try_from(run.latencies.len()).unwrap_or(u32::MAX))
+}
+
+fn throughput(run: &Measured, seconds: f64) -> f64 {
+    count(run) / seconds
+}
+
+/// The latency that so many percent are not above.
+fn percentile(latencies: &[Duration], percent: usize) -> Duration {
+    let rank = (latencies.len() * percent).div_ceil(100);
+    latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,121 @@
+//! The router as a process of its own, and what it takes of the machine.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::Failure;
+
+/// The unit of CPU times in `/proc`: the same on every Linux that this runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running router, with its journal in a folder of its own. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Router {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Router {
+    /// Starts one with its defaults; returns when it listens.
+    pub(crate) fn start(folder: &Path) -> Result<Self, Failure> {
+        let mut child = command(folder)
+            .env("LISTEN_ADDR", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.join("router.log"))?)
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or("stdout is a pipe")?;
+        // Owned from here on, so that it is killed if it does not say where it listens.
+        let mut router = Self { child, address: ([127, 0, 0, 1], 0).into(), folder: folder.to_owned() };
+        let mut said = String::new();
+        BufReader::new(stdout).read_line(&mut said)?;
+        let address = said.trim_end().rsplit_once("http://").and_then(|(_, address)| address.parse().ok());
+        router.address = address.ok_or_else(|| router.failure("it does not say where it listens"))?;
+        Ok(router)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        journal(&self.folder)
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory that it ever had, in KiB.
+    pub(crate) fn peak_kib(&self) -> Result<u32, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+        Ok(peak.ok_or("Linux does not say how much memory it had")?.trim().parse()?)
+    }
+
+    /// SIGTERM. Returns at once: it ends when its sockets are closed.
+    pub(crate) fn terminate(&self) -> Result<(), Failure> {
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status()?;
+        if sent.success() { Ok(()) } else { Err("the router cannot be signalled".into()) }
+    }
+
+    /// Waits until it has ended, which has to be with success.
+    pub(crate) fn ended(&mut self) -> Result<(), Failure> {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(self.failure(&format!("it ended with {status}"))) }
+    }
+
+    /// Has the binary check the journal's chain.
+    pub(crate) fn verify(&self) -> Result<(), Failure> {
+        let Output { status, stdout, stderr } = command(&self.folder).args(["journal", "verify"]).output()?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = [stdout, stderr].concat();
+        Err(format!("`journal verify` fails: {}", String::from_utf8_lossy(&said)).into())
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        let log = std::fs::read_to_string(self.folder.join("router.log")).unwrap_or_default();
+        format!("the router failed: {what}\n{log}").into()
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        // It has ended already, unless something else failed before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-router"));
+    command
+        .env_clear()
+        .env("DATABASE_URL", format!("sqlite://{}", journal(folder).display()))
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+fn journal(folder: &Path) -> PathBuf {
+    folder.join("journal.db")
+}
+
+/// The CPU time of a process so far, its threads' and the kernel's for it.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field, the name, may hold anything but ends with the last parenthesis.
+    let (_, fields) = stat.rsplit_once(')').ok_or("Linux does not say how much time it took")?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u32>);
+    let mut next = || times.next().ok_or("Linux does not say how much time it took");
+    Ok(TICK * (next()?? + next()??))
+}

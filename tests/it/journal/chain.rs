@@ -1,0 +1,132 @@
+//! The chain shows that nothing was changed, or where.
+
+use agent_router::id::{Position, SessionId};
+use agent_router::journal::{Detail, Verification};
+
+use super::script::Script;
+use super::store::Store;
+
+/// Five events, of which 2 and 4 have payloads; 2 accepts an invocation and 4 completes it.
+async fn written() -> Store {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    let mut invocation = script.invoked("agent", b"{\"a\": 1}");
+    let detail = Detail::InvocationDelivered { attempt: 1, session: SessionId::generate(), plain: true };
+    script.event(detail, Some(invocation.id), Some("agent"), None);
+    journal.commit(&script.take()).await.unwrap();
+    script.completed(&mut invocation, b"{\"response\": 2}");
+    journal.commit(&script.take()).await.unwrap();
+    script.event(Detail::NodeStopped {}, None, None, None);
+    journal.commit(&script.take()).await.unwrap();
+    journal.close().await;
+    store
+}
+
+async fn verified(store: &Store) -> Verification {
+    let journal = store.open().await;
+    let verification = journal.verify().await.unwrap();
+    journal.close().await;
+    verification
+}
+
+#[tokio::test]
+async fn an_untouched_journal_is_intact() {
+    let store = written().await;
+    let journal = store.open().await;
+    let head = journal.head().await.unwrap();
+    assert_eq!(head.position, Position(5));
+    assert_eq!(journal.verify().await.unwrap(), Verification::Intact { events: 5, head });
+}
+
+#[tokio::test]
+async fn the_chain_goes_on_over_restarts_and_pages() {
+    let store = written().await;
+    let journal = store.open().await;
+    let mut script = Script::after(Position(5));
+    for _ in 0..2500 {
+        script.logged("agent", b"x");
+    }
+    let head = journal.commit(&script.take()).await.unwrap();
+    journal.close().await;
+    assert_eq!(verified(&store).await, Verification::Intact { events: 2505, head });
+}
+
+#[tokio::test]
+async fn an_erased_payload_leaves_the_chain_intact() {
+    let store = written().await;
+    store.tamper("UPDATE journal SET payload = NULL, salt = NULL WHERE position = 4").await;
+    assert!(matches!(verified(&store).await, Verification::Intact { events: 5, .. }));
+}
+
+#[tokio::test]
+async fn every_kind_of_tampering_is_found_where_it_is() {
+    let cases: [(&str, i64); 21] = [
+        ("UPDATE journal SET at = at + 1 WHERE position = 1", 1),
+        ("UPDATE journal SET kind = 2 WHERE position = 1", 1),
+        ("UPDATE journal SET kind = 9999 WHERE position = 3", 3),
+        ("UPDATE journal SET node = 77 WHERE position = 3", 3),
+        ("UPDATE nodes SET name = 'node-2'", 1),
+        ("UPDATE journal SET invocation_id = randomblob(16) WHERE position = 3", 3),
+        ("UPDATE journal SET agent_id = 'agenT' WHERE position = 3", 3),
+        ("UPDATE journal SET caller = NULL WHERE position = 4", 4),
+        ("UPDATE journal SET detail = replace(detail, '1', '2') WHERE position = 3", 3),
+        ("UPDATE journal SET detail = detail || ' ' WHERE position = 5", 5),
+        ("UPDATE journal SET payload = CAST('{\"a\": 2}' AS BLOB) WHERE position = 2", 2),
+        ("UPDATE journal SET payload = NULL WHERE position = 2", 2),
+        ("UPDATE journal SET salt = randomblob(16) WHERE position = 4", 4),
+        ("UPDATE journal SET payload_hash = randomblob(32) WHERE position = 4", 4),
+        ("UPDATE journal SET hash = randomblob(32) WHERE position = 4", 4),
+        ("DELETE FROM journal WHERE position = 3", 3),
+        ("DELETE FROM journal WHERE position = 5", 5),
+        ("UPDATE journal_head SET hash = randomblob(32)", 5),
+        ("UPDATE journal_head SET position = 4, hash = (SELECT hash FROM journal WHERE position = 4)", 5),
+        ("UPDATE invocations SET answer = 3", 2),
+        ("DELETE FROM invocations", 2),
+    ];
+    for (sql, wrong) in cases {
+        let store = written().await;
+        assert_eq!(store.tamper(sql).await, 1, "{sql}");
+        match verified(&store).await {
+            Verification::Broken { position, what } => assert_eq!(position, Position(wrong), "{sql}: {what}"),
+            intact @ Verification::Intact { .. } => panic!("{sql}: {intact:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_events_cannot_change_places() {
+    let store = written().await;
+    store
+        .tamper(
+            "UPDATE journal SET position = 99 WHERE position = 1;
+             UPDATE journal SET position = 1 WHERE position = 3;
+             UPDATE journal SET position = 3 WHERE position = 99",
+        )
+        .await;
+    assert!(matches!(verified(&store).await, Verification::Broken { position: Position(1), .. }));
+}
+
+#[tokio::test]
+async fn a_journal_is_verified_while_it_is_written() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    journal.commit(&script.take()).await.unwrap();
+    let writing = async {
+        for _ in 0..200 {
+            let invocation = script.invoked("agent", b"{}");
+            script.logged(invocation.agent.as_str(), b"line");
+            journal.commit(&script.take()).await.unwrap();
+        }
+    };
+    let verifying = async {
+        for _ in 0..20 {
+            let verification = journal.verify().await.unwrap();
+            assert!(matches!(verification, Verification::Intact { .. }), "{verification:?}");
+        }
+    };
+    tokio::join!(writing, verifying);
+}

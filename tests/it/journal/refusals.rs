@@ -1,0 +1,122 @@
+//! A batch that cannot be is refused whole, and the next one is as if it had never been.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use agent_router::id::Position;
+use agent_router::journal::{Batch, Journal, JournalError, Verification};
+
+use super::script::{Script, identity, second};
+use super::store::Store;
+
+/// Commits one good batch, has `spoil` make a bad one, and checks that it left no trace.
+async fn assert_refused(spoil: impl FnOnce(&mut Script)) {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    let mut invocation = script.invoked("agent", b"{}");
+    let before = journal.commit(&script.take()).await.unwrap();
+
+    spoil(&mut script);
+    script.batch.agents.push(agent_router::journal::AgentRow {
+        agent: identity("trace"),
+        registered: None,
+        last_seen: Some(second(1)),
+    });
+    let refused = journal.commit(&script.take()).await;
+    assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
+    let restored = journal.restore().await.unwrap();
+    assert_eq!(restored.head, before);
+    assert!(restored.agents.is_empty());
+    assert_eq!(restored.unsettled, [invocation.clone()]);
+
+    let mut script = Script::after(before.position);
+    script.completed(&mut invocation, b"[]");
+    journal.commit(&script.take()).await.unwrap();
+    assert!(matches!(journal.verify().await.unwrap(), Verification::Intact { events: 2, .. }));
+}
+
+#[tokio::test]
+async fn a_gap_in_the_positions() {
+    assert_refused(|script| {
+        script.position = script.position.next();
+        script.started();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_position_that_is_taken() {
+    assert_refused(|script| {
+        script.position = Position(0);
+        script.started();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invocation_that_is_there_already() {
+    assert_refused(|script| {
+        let invocation = script.invoked("agent", b"{}");
+        script.keep(&invocation);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_of_an_invocation_that_is_not_there() {
+    assert_refused(|script| {
+        let invocation = script.accepted("agent", b"{}");
+        script.batch.changed.push(invocation);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_caller_went_away_leaves_no_open_transaction() {
+    let store = Store::new();
+    let journal = store.open().await;
+    for _ in 0..20 {
+        let head = journal.head().await.unwrap();
+        let batch = large_batch(head.position);
+        begin_and_leave(journal.as_ref(), &batch);
+        // Committed or not, as it happened; the next commit finds out, and says where the journal stands.
+        let mut script = Script::after(head.position);
+        script.started();
+        let batch = script.take();
+        let settled = match journal.commit(&batch).await {
+            Ok(head) => head,
+            Err(JournalError::Unavailable(_)) => journal.head().await.unwrap(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(settled, journal.head().await.unwrap());
+    }
+    assert!(matches!(journal.verify().await.unwrap(), Verification::Intact { .. }));
+}
+
+fn large_batch(after: Position) -> Batch {
+    let mut script = Script::after(after);
+    for _ in 0..2000 {
+        script.started();
+    }
+    script.take()
+}
+
+/// Polls the commit once, so that it is under way, and drops it.
+fn begin_and_leave(journal: &dyn Journal, batch: &Batch) {
+    let commit = pin!(journal.commit(batch));
+    assert!(commit.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[tokio::test]
+async fn a_closed_journal_refuses_everything() {
+    let store = Store::new();
+    let journal = store.open().await;
+    journal.close().await;
+    let mut script = Script::new();
+    script.started();
+    assert!(matches!(journal.commit(&script.take()).await, Err(JournalError::Unavailable(_))));
+    assert!(matches!(journal.restore().await, Err(JournalError::Unavailable(_))));
+    journal.close().await;
+}

@@ -1,0 +1,146 @@
+//! What happens, in batches: events at the next place, and the rows that they amount to.
+
+use std::time::Duration;
+
+use agent_router::clock::Timestamp;
+use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::invocation::{Invocation, Origin, Outcome, Reply, State, Terms};
+use agent_router::journal::{Accepted, Batch, Detail, Event, NewInvocation};
+use bytes::Bytes;
+
+pub(super) fn identity(name: &str) -> Identity {
+    Identity::new(name).unwrap()
+}
+
+/// A moment, in seconds after one long ago.
+pub(super) fn second(second: i64) -> Timestamp {
+    Timestamp::from_micros(1_767_322_985_000_000 + second * 1_000_000)
+}
+
+/// Writes batches, each event after the last.
+pub(super) struct Script {
+    pub(super) position: Position,
+    pub(super) batch: Batch,
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self::after(Position(0))
+    }
+
+    pub(super) fn after(position: Position) -> Self {
+        Self { position, batch: Batch::default() }
+    }
+
+    /// The batch so far; the next one begins.
+    pub(super) fn take(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    pub(super) fn event(
+        &mut self,
+        detail: Detail,
+        invocation: Option<InvocationId>,
+        agent: Option<&str>,
+        payload: Option<&[u8]>,
+    ) -> Position {
+        self.position = self.position.next();
+        self.batch.events.push(Event {
+            position: self.position,
+            at: second(self.position.0),
+            invocation,
+            agent: agent.map(identity),
+            caller: invocation.map(|_| identity("caller")),
+            detail,
+            payload: payload.map(Bytes::copy_from_slice),
+        });
+        self.position
+    }
+
+    /// An event that is about nobody.
+    pub(super) fn started(&mut self) -> Position {
+        self.event(Detail::NodeStarted { version: "1" }, None, None, None)
+    }
+
+    pub(super) fn registered(&mut self, agent: &str, session: SessionId, payload: &[u8]) -> Position {
+        let detail = Detail::AgentRegistered { session, version: 1, max_in_flight: 1000, adopted: Vec::new() };
+        self.event(detail, None, Some(agent), Some(payload))
+    }
+
+    pub(super) fn logged(&mut self, agent: &str, body: &[u8]) -> Position {
+        self.event(Detail::AgentLogged { request_id: None, session_id: None }, None, Some(agent), Some(body))
+    }
+
+    pub(super) fn disconnected(&mut self, agent: &str, announced: bool) -> Position {
+        let detail = Detail::AgentDisconnected { session: SessionId::generate(), reason: "closed", announced };
+        self.event(detail, None, Some(agent), None)
+    }
+
+    /// An invocation of `agent`, queued, whose row is left to [`Self::keep`].
+    pub(super) fn accepted(&mut self, agent: &str, body: &[u8]) -> Invocation {
+        let id = InvocationId::generate();
+        let session = SessionId::generate();
+        let terms = Terms {
+            ttl: Duration::from_millis(1500),
+            ttl_given: true,
+            deadline: second(self.position.0 + 900),
+            max_attempts: 3,
+        };
+        let detail = Detail::InvocationAccepted(Accepted {
+            origin: "socket",
+            session: Some(session),
+            ttl_ms: 1500,
+            deadline: terms.deadline,
+            max_attempts: terms.max_attempts,
+            idempotency_key: None,
+            request_id: Some("request".to_owned()),
+            session_id: None,
+        });
+        let accepted = self.event(detail, Some(id), Some(agent), Some(body));
+        Invocation {
+            id,
+            agent: identity(agent),
+            caller: identity("caller"),
+            origin: Origin::Socket { session, registered: true },
+            additions: true,
+            accepted,
+            accepted_at: second(accepted.0),
+            body_bytes: u32::try_from(body.len()).unwrap(),
+            terms,
+            key: None,
+            attempt: 0,
+            unreceipted: 0,
+            starts: 0,
+            delivered_at: None,
+            plain_unanswered: false,
+            state: State::Queued { since: second(accepted.0) },
+            reply: Reply::None,
+        }
+    }
+
+    /// The row of an invocation that this batch accepts.
+    pub(super) fn keep(&mut self, invocation: &Invocation) {
+        self.batch.accepted.push(NewInvocation {
+            invocation: invocation.clone(),
+            request_id: Some("request".to_owned()),
+            session_id: None,
+        });
+    }
+
+    /// Accepts an invocation and keeps its row.
+    pub(super) fn invoked(&mut self, agent: &str, body: &[u8]) -> Invocation {
+        let invocation = self.accepted(agent, body);
+        self.keep(&invocation);
+        invocation
+    }
+
+    /// Answers it; nothing is left to do.
+    pub(super) fn completed(&mut self, invocation: &mut Invocation, answer: &[u8]) -> Position {
+        let detail = Detail::InvocationCompleted { attempt: 1 };
+        let position = self.event(detail, Some(invocation.id), Some(invocation.agent.as_str()), Some(answer));
+        invocation.finish(Outcome::Completed, second(position.0), Some(position));
+        invocation.reply = Reply::None;
+        self.batch.changed.push(invocation.clone());
+        position
+    }
+}

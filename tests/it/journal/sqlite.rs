@@ -1,0 +1,198 @@
+//! What only a journal in a SQLite file promises.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use agent_router::id::Position;
+use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, migrate, migration_status};
+use agent_router::journal::{EventKind, Journal, JournalError, Lookup, Verification};
+use sqlx::Row;
+
+use super::script::Script;
+use super::store::Store;
+
+#[tokio::test]
+async fn a_second_router_is_refused_and_a_reader_is_not() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    let head = journal.commit(&script.take()).await.unwrap();
+
+    match SqliteJournal::open(&store.options()).await {
+        Err(JournalError::InUse(file)) => assert!(file.ends_with("journal.db"), "{file}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(migrate(&store.path()).await, Err(JournalError::InUse(_))));
+    let reader = SqliteReader::open(&store.path()).await.unwrap();
+    assert_eq!(reader.verify().await.unwrap(), Verification::Intact { events: 1, head });
+    assert!(migration_status(&store.path()).await.unwrap().iter().all(|migration| migration.applied));
+
+    journal.close().await;
+    SqliteJournal::open(&store.options()).await.expect("the lock goes with the journal").close().await;
+}
+
+#[tokio::test]
+async fn migrations_are_applied_once() {
+    let store = Store::new();
+    let status = migration_status(&store.path()).await.unwrap();
+    assert!(!store.path().exists(), "looking creates nothing");
+    assert!(!status.is_empty() && status.iter().all(|migration| !migration.applied));
+
+    let applied = migrate(&store.path()).await.unwrap();
+    assert_eq!(applied.len(), status.len());
+    assert!(applied.iter().zip(1..).all(|(migration, number)| migration.version == number && migration.applied));
+    assert_eq!(applied[0].name, "journal");
+    assert!(migrate(&store.path()).await.unwrap().is_empty());
+    assert_eq!(migration_status(&store.path()).await.unwrap(), applied);
+    store.open().await.close().await;
+}
+
+#[tokio::test]
+async fn another_schema_is_refused() {
+    let store = Store::new();
+    store.open().await.close().await;
+    let newest = migration_status(&store.path()).await.unwrap().last().unwrap().version;
+    store.tamper("UPDATE _sqlx_migrations SET checksum = x'00'").await;
+    let refused = SqliteJournal::open(&store.options()).await;
+    assert!(matches!(refused, Err(JournalError::Schema { found: 1, .. })), "{refused:?}");
+
+    store.tamper("INSERT INTO _sqlx_migrations VALUES (4711, 'later', CURRENT_TIMESTAMP, true, x'00', 1)").await;
+    let newer = |error| matches!(error, JournalError::Schema { found: 4711, wanted, .. } if wanted == newest);
+    assert!(newer(SqliteJournal::open(&store.options()).await.unwrap_err()));
+    assert!(newer(SqliteReader::open(&store.path()).await.unwrap_err()));
+    assert!(newer(migration_status(&store.path()).await.unwrap_err()));
+    assert!(newer(migrate(&store.path()).await.unwrap_err()));
+
+    store.tamper("DELETE FROM _sqlx_migrations").await;
+    let behind = SqliteReader::open(&store.path()).await;
+    assert!(matches!(behind, Err(JournalError::Schema { found: 0, wanted, .. }) if wanted == newest), "{behind:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_journal_is_refused() {
+    let store = Store::new();
+    std::fs::write(store.path(), "not a database, but long enough to look like a file of one".repeat(99)).unwrap();
+    assert!(matches!(SqliteJournal::open(&store.options()).await, Err(JournalError::Unavailable(_))));
+    assert!(matches!(SqliteReader::open(&store.path()).await, Err(JournalError::Unavailable(_))));
+    let nowhere = SqliteOptions { path: store.path().join("missing").join("journal.db"), ..store.options() };
+    assert!(matches!(SqliteJournal::open(&nowhere).await, Err(JournalError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_is_an_error_that_names_its_column() {
+    let cases = [
+        ("UPDATE invocations SET state = 99", "state"),
+        ("UPDATE invocations SET state = 2", "state"),
+        ("UPDATE invocations SET queued_since = NULL", "state"),
+        ("UPDATE invocations SET finished_at = 1", "state"),
+        ("UPDATE invocations SET session = x'00'", "session"),
+        ("UPDATE invocations SET code = 'nonsense'", "code"),
+        ("UPDATE invocations SET origin = 5", "origin"),
+        ("UPDATE invocations SET origin_session = NULL", "origin_session"),
+        ("UPDATE invocations SET reply = 2", "reply"),
+        ("UPDATE invocations SET additions = 7", "additions"),
+        ("UPDATE invocations SET attempt = -1", "attempt"),
+        ("UPDATE invocations SET agent_id = ''", "agent_id"),
+        ("UPDATE invocations SET idempotency_key = 'k'", "key_digest"),
+    ];
+    for (sql, wrong) in cases {
+        let store = Store::new();
+        let journal = store.open().await;
+        let mut script = Script::new();
+        let invocation = script.invoked("agent", b"{}");
+        journal.commit(&script.take()).await.unwrap();
+        assert_eq!(store.tamper(sql).await, 1, "{sql}");
+        match journal.lookup(&Lookup { ids: vec![invocation.id], keys: Vec::new() }).await {
+            Err(JournalError::Damaged { table: "invocations", column, .. }) => assert_eq!(column, wrong, "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_somebody_moved_stops_the_writer() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    journal.commit(&script.take()).await.unwrap();
+    store.tamper("UPDATE journal_head SET hash = zeroblob(32)").await;
+    script.started();
+    let stopped = journal.commit(&script.take()).await;
+    assert!(matches!(stopped, Err(JournalError::Damaged { table: "journal_head", .. })), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn the_tables_name_every_kind_and_the_view_reads_well() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    let invocation = script.invoked("agent", b"{ \"a\": 1 }");
+    journal.commit(&script.take()).await.unwrap();
+
+    let mut door = store.back_door().await;
+    let kinds: Vec<(i64, String)> =
+        sqlx::query_as("SELECT code, name FROM event_kinds ORDER BY code").fetch_all(&mut door).await.unwrap();
+    let known: Vec<_> = EventKind::ALL.iter().map(|kind| (kind.code(), kind.as_str().to_owned())).collect();
+    assert_eq!(kinds, known);
+    let states: Vec<(i64, String)> =
+        sqlx::query_as("SELECT code, name FROM states ORDER BY code").fetch_all(&mut door).await.unwrap();
+    let known = agent_router::invocation::StateName::ALL.map(|state| (state as i64, state.to_string()));
+    assert_eq!(states, known);
+
+    let row = sqlx::query("SELECT * FROM history").fetch_one(&mut door).await.unwrap();
+    assert_eq!(row.get::<String, _>("at"), "2026-01-02T03:03:06.000000Z");
+    assert_eq!(row.get::<String, _>("kind"), "invocation.accepted");
+    assert_eq!(row.get::<String, _>("node"), "node-1");
+    assert_eq!(row.get::<String, _>("invocation_id"), invocation.id.to_string());
+    assert_eq!(row.get::<String, _>("payload"), "{ \"a\": 1 }");
+}
+
+/// Not a test: what [`what_was_committed_survives_a_kill`] runs in another process and kills.
+#[tokio::test]
+#[ignore = "writes until it is killed"]
+async fn writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os("JOURNAL_TO_WRITE") else { return };
+    let options = SqliteOptions { path: path.into(), node: "node-1".to_owned() };
+    let journal = SqliteJournal::open(&options).await.unwrap();
+    let mut script = Script::after(journal.head().await.unwrap().position);
+    loop {
+        for _ in 0..20 {
+            let mut invocation = script.accepted("agent", b"{}");
+            script.completed(&mut invocation, b"[]");
+            script.batch.changed.clear();
+            script.keep(&invocation);
+        }
+        println!("committed {}", journal.commit(&script.take()).await.unwrap().position);
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_kill() {
+    let store = Store::new();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    for round in 1..=5 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("{module}::writes_until_it_is_killed"), "--ignored", "--nocapture"])
+            .env("JOURNAL_TO_WRITE", store.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut committed = BufReader::new(writer.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .filter_map(|line| line.split_once("committed ")?.1.parse::<i64>().ok());
+        let mut told = committed.by_ref().nth(9 * round).expect("it commits");
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        told = committed.last().unwrap_or(told);
+
+        let journal = store.open().await;
+        let head = journal.head().await.unwrap();
+        assert!(head.position >= Position(told), "{head:?} is before {told}");
+        let verification = journal.verify().await.unwrap();
+        assert!(matches!(verification, Verification::Intact { .. }), "{verification:?}");
+        journal.close().await;
+    }
+}

@@ -1,0 +1,135 @@
+//! What must have been done by a moment, and the comparison with the rows.
+
+use agent_router::clock::Timestamp;
+use agent_router::id::{Identity, InvocationId};
+use agent_router::invocation::{self, Invocation};
+use agent_router::journal::{InvocationRecord, Restored};
+
+use super::state::{Call, Model, Reply, State, Way};
+
+impl Model {
+    /// The router has done what was due.
+    pub(super) fn let_time_pass(&mut self, now: Timestamp) {
+        for socket in self.sockets.values_mut().filter(|socket| socket.live) {
+            socket.drain_at = socket.drain_at.filter(|at| *at > now);
+        }
+        for call in self.calls.values_mut() {
+            call.plain_unanswered &= call.deadline > now;
+        }
+        for (id, call) in &self.calls {
+            assert!(!call.is_open() || call.deadline > now, "{id} is open beyond its deadline: {call:?}");
+            let ttl_over = self.ttl_over_at(call).is_some_and(|at| at <= now);
+            assert!(!ttl_over, "{id} waits beyond its ttl: {call:?}");
+            let grace_over = matches!(call.state, State::Interrupted { until } if until <= now);
+            assert!(!grace_over, "{id} is waited for beyond its grace: {call:?}");
+            let owed_over = call.reply != Reply::None
+                && call.finished_at.is_some_and(|finished| finished + self.limits.answer_ttl <= now);
+            assert!(!owed_over, "{id} is owed for too long: {call:?}");
+        }
+    }
+
+    /// Nothing waits that could be done.
+    pub(super) fn assert_nothing_is_held_up(&self, now: Timestamp) {
+        for (id, call) in self.calls.iter().filter(|(_, call)| !call.is_settled()) {
+            if let Some(session) = call.in_flight_on() {
+                assert!(self.is_live(session), "{id} is in flight on a socket that is gone: {call:?}");
+            }
+            assert!(call.read.len() <= call.max_attempts as usize, "{id} was started too often: {call:?}");
+            assert!(call.lost.len() <= self.limits.max_deliveries as usize, "{id} was delivered in vain too often");
+            if call.reply == Reply::Owed {
+                let taker = self.own(&call.caller).find(|(session, _)| self.may_take(*session, call));
+                assert!(taker.is_none(), "{id} is owed to {taker:?}");
+            }
+        }
+        let waiting: std::collections::BTreeSet<&Identity> =
+            self.calls.values().filter(|call| matches!(call.state, State::Queued { .. })).map(|call| &call.agent).collect();
+        for agent in waiting {
+            if let Some((session, socket)) = self.ready(agent) {
+                let may_register = socket.drain_at.is_some_and(|at| at > now);
+                assert!(may_register, "{agent} is sent nothing on {session} although something waits");
+            }
+        }
+        for (session, socket) in self.sockets.iter().filter(|(_, socket)| socket.live && socket.leaving) {
+            let working = self.calls.values().any(|call| call.in_flight_on() == Some(*session));
+            assert!(working || socket.released || socket.evicted, "{session} has nothing left to do and is not told so");
+        }
+    }
+
+    /// The row of an invocation is what the model says.
+    pub(super) fn assert_row(&self, row: &Invocation) {
+        let call = self.calls.get(&row.id).expect("only what was accepted has a row");
+        assert_eq!((&row.agent, &row.caller, row.accepted), (&call.agent, &call.caller, call.accepted));
+        assert_eq!((row.terms.ttl, row.terms.deadline), (call.ttl, call.deadline));
+        assert_eq!((row.terms.max_attempts, row.additions), (call.max_attempts, call.additions));
+        assert_eq!(row.key.as_ref().map(|key| &*key.key), call.key.as_deref());
+        assert_eq!(way(row.origin), call.way);
+        assert_eq!(row.attempt, call.attempt, "deliveries of {call:?}");
+        assert_eq!(row.starts as usize, call.read.len(), "starts of {}: {call:?}", row.id);
+        assert_eq!(row.unreceipted as usize, call.lost.len(), "deliveries in vain of {}: {call:?}", row.id);
+        assert_eq!(row.plain_unanswered, call.plain_unanswered, "the plain name of {}: {call:?}", row.id);
+        let reply = match row.reply {
+            invocation::Reply::None => Reply::None,
+            invocation::Reply::Owed => Reply::Owed,
+            invocation::Reply::Sent { session } => Reply::Sent(session),
+        };
+        assert_eq!(reply, call.reply, "the reply to {}: {call:?}", row.id);
+        let state = match row.state {
+            invocation::State::Queued { since } => State::Queued { since },
+            invocation::State::Delivered { session } => State::Delivered(session),
+            invocation::State::Running { session } => State::Running(session),
+            invocation::State::Interrupted { until } => State::Interrupted { until },
+            invocation::State::Finished(finished) => {
+                assert_eq!(Some(finished.at), call.finished_at);
+                assert_eq!(finished.answer, call.answer.as_ref().map(|(position, _)| *position));
+                State::Finished(finished.outcome)
+            }
+        };
+        assert_eq!(state, call.state, "the state of {}: {call:?}", row.id);
+    }
+
+    /// What a reader sees of an invocation is what the model says.
+    pub(super) fn assert_record(&self, id: InvocationId, record: &InvocationRecord) {
+        let call = &self.calls[&id];
+        assert_eq!(record.state.as_str(), call.state_name());
+        assert_eq!(record.attempt, call.attempt);
+        assert_eq!(record.finished_at, call.finished_at);
+        assert_eq!(record.body.as_ref(), Some(&call.body));
+        assert_eq!(record.answer.as_ref(), call.answer.as_ref().map(|(_, body)| body));
+    }
+
+    /// What a start would find is what the model says.
+    pub(super) fn assert_restored(&self, restored: &Restored) {
+        assert_eq!(restored.head.position, self.head);
+        assert_eq!(restored.feed_acknowledged, self.feed_acknowledged);
+        let unsettled: Vec<InvocationId> = restored.unsettled.iter().map(|row| row.id).collect();
+        let expected = self.calls.iter().filter(|(_, call)| !call.is_settled()).map(|(id, _)| *id);
+        assert_eq!(unsettled, expected.collect::<Vec<_>>(), "what is not settled");
+        restored.unsettled.iter().for_each(|row| self.assert_row(row));
+        let sessions: Vec<_> = restored.sessions.iter().map(|row| (row.session, &row.identity)).collect();
+        let live = self.sockets.iter().filter(|(_, socket)| socket.live && socket.target.is_none());
+        assert_eq!(sessions, live.map(|(id, socket)| (*id, &socket.identity)).collect::<Vec<_>>(), "who is connected");
+        for row in &restored.sessions {
+            let registered = self.sockets[&row.session].registered.map(|registered| registered.position);
+            assert_eq!(row.registered, registered);
+            assert_eq!(row.version == 2, self.speaks_v2(row.session));
+        }
+        let agents: Vec<_> = restored.agents.iter().map(|row| (&row.agent, row.last_seen)).collect();
+        let known = self.identities.iter().filter(|(_, record)| record.known);
+        assert_eq!(agents, known.map(|(agent, record)| (agent, record.last_seen)).collect::<Vec<_>>(), "who is known");
+    }
+}
+
+fn way(origin: invocation::Origin) -> Way {
+    match origin {
+        invocation::Origin::Socket { session, registered } => Way::Own { session, registered },
+        invocation::Origin::InvokeSocket { session } => Way::InvokeSocket(session),
+        invocation::Origin::ClientMessage => Way::Http,
+    }
+}
+
+impl Call {
+    /// Whether the agent may still be at work on it.
+    pub(super) fn was_sent(&self) -> bool {
+        self.attempt > 0
+    }
+}

@@ -1,0 +1,454 @@
+//! What a cause must bring about: the model's reading of one command, before it looks at what the router made of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use agent_router::auth::Principal;
+use agent_router::clock::Timestamp;
+use agent_router::code::ErrorCode;
+use agent_router::id::{Identity, InvocationId, SessionId};
+use agent_router::journal::{Event, EventKind};
+use agent_router::protocol::{Answer, AnswerKind, Cancel, Invoke, Register, Version};
+use agent_router::router::{Command, Effect, EndReason, Verdict};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::state::{Model, Socket};
+
+/// Why the router did something.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cause<'a> {
+    Command(&'a Command, Verdict),
+    Time,
+    Restart,
+}
+
+/// One cause, and all that the router made of it.
+#[derive(Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) cause: Cause<'a>,
+    pub(super) now: Timestamp,
+    pub(super) events: &'a [Event],
+    pub(super) effects: &'a [Effect],
+    pub(super) at_once: &'a [Effect],
+}
+
+/// What must come of a cause. Events take from it what they stand for; at the end nothing may be left.
+#[derive(Debug)]
+pub(super) struct Scene {
+    pub(super) now: Timestamp,
+    pub(super) restarting: bool,
+    pub(super) time_passes: bool,
+    pub(super) refused: Option<ErrorCode>,
+    /// Events of which there is exactly one each.
+    pub(super) due: Vec<EventKind>,
+    pub(super) accepting: Option<(SessionId, Invoke)>,
+    pub(super) posting: Option<(Identity, Identity, Bytes)>,
+    pub(super) registering: Option<(SessionId, Register)>,
+    /// Who has just come back, so that the rest of its interrupted work is decided.
+    pub(super) returned: Option<Identity>,
+    pub(super) adopting: VecDeque<InvocationId>,
+    pub(super) receipts: VecDeque<(InvocationId, u32)>,
+    pub(super) confirmed: VecDeque<InvocationId>,
+    pub(super) ending: Option<EndReason>,
+    pub(super) answering: Option<Answering>,
+    /// Effects, each of which there must be exactly once.
+    pub(super) deliveries: VecDeque<(SessionId, InvocationId, u32, String)>,
+    pub(super) answers: Vec<(SessionId, InvocationId, bool)>,
+    pub(super) frames: Vec<(SessionId, Value)>,
+    pub(super) evictions: Vec<SessionId>,
+    pub(super) finished: Vec<InvocationId>,
+}
+
+/// An answer that came in.
+#[derive(Debug)]
+pub(super) struct Answering {
+    pub(super) to: Option<InvocationId>,
+    pub(super) by_plain: bool,
+    pub(super) kind: AnswerKind,
+    pub(super) body: Bytes,
+}
+
+/// What the protocol says of a request.
+pub(super) enum Admission {
+    Accept,
+    Join(InvocationId),
+    Refuse(ErrorCode),
+}
+
+impl Scene {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            restarting: false,
+            time_passes: false,
+            refused: None,
+            due: Vec::new(),
+            accepting: None,
+            posting: None,
+            registering: None,
+            returned: None,
+            adopting: VecDeque::new(),
+            receipts: VecDeque::new(),
+            confirmed: VecDeque::new(),
+            ending: None,
+            answering: None,
+            deliveries: VecDeque::new(),
+            answers: Vec::new(),
+            frames: Vec::new(),
+            evictions: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    pub(super) fn take_due(&mut self, kind: EventKind) {
+        let place = self.due.iter().position(|due| *due == kind);
+        self.due.swap_remove(place.unwrap_or_else(|| panic!("{kind:?} is not to happen now")));
+    }
+
+    pub(super) fn assert_nothing_left(&self) {
+        assert!(self.due.is_empty(), "did not happen: {:?}", self.due);
+        assert!(self.registering.is_none(), "was not registered: {:?}", self.registering);
+        assert!(self.adopting.is_empty(), "were not adopted: {:?}", self.adopting);
+        assert!(self.receipts.is_empty(), "receipts that did not count: {:?}", self.receipts);
+        assert!(self.confirmed.is_empty(), "confirmations that did not count: {:?}", self.confirmed);
+    }
+}
+
+impl Model {
+    /// Reads a cause. Sockets come here; they go when their end is journaled.
+    pub(super) fn set(&mut self, cause: Cause<'_>, now: Timestamp) -> Scene {
+        let mut scene = Scene::new(now);
+        match cause {
+            Cause::Time => scene.time_passes = true,
+            Cause::Restart => self.set_restart(&mut scene),
+            Cause::Command(command, _) => self.set_command(command, &mut scene),
+        }
+        scene
+    }
+
+    fn set_restart(&mut self, scene: &mut Scene) {
+        scene.restarting = true;
+        scene.ending = Some(EndReason::Restarting);
+        scene.due.push(EventKind::NodeStarted);
+        self.shutting_down = false;
+        self.resume_until = scene.now + self.limits.resume_grace;
+        for socket in self.sockets.values_mut() {
+            socket.cut_off = socket.live && socket.target.is_none();
+            if socket.cut_off {
+                scene.due.push(EventKind::AgentDisconnected);
+            }
+            socket.live = socket.cut_off;
+            // What was only in memory is gone.
+            socket.taking_over = None;
+            socket.evicted = false;
+            socket.leaving = false;
+        }
+        for call in self.calls.values_mut() {
+            call.waiters.clear();
+        }
+    }
+
+    fn set_command(&mut self, command: &Command, scene: &mut Scene) {
+        match command {
+            Command::Open { session, principal } => self.set_open(*session, principal, scene),
+            Command::End { session, reason } => self.set_end(*session, *reason, scene),
+            Command::Register { session, register } => self.set_register(*session, register, scene),
+            Command::Unregister { session } => self.set_unregister(*session, scene),
+            Command::Invoke { session, invoke } => self.set_invoke(*session, invoke, scene),
+            Command::Answer { session, answer } => self.set_answer(*session, answer, scene),
+            Command::Cancel { session, cancel } => self.set_cancel(*session, cancel, scene),
+            Command::ClientMessage { caller, client, message } => {
+                match self.admit_message(client, message) {
+                    Some(code) => scene.refused = Some(code),
+                    None => {
+                        scene.due.push(EventKind::InvocationAccepted);
+                        scene.posting = Some((caller.clone(), client.clone(), message.clone()));
+                    }
+                }
+            }
+            Command::Receipts { session, deliveries } => {
+                for (id, attempt) in deliveries {
+                    let call = &self.calls[id];
+                    if call.state == super::state::State::Delivered(*session) && call.attempt == *attempt {
+                        scene.receipts.push_back((*id, *attempt));
+                    }
+                }
+            }
+            Command::AnswersDelivered { answers, .. } => {
+                for (id, _) in answers {
+                    scene.due.push(EventKind::AnswerDelivered);
+                    scene.confirmed.push_back(*id);
+                }
+            }
+            Command::FeedAcknowledged { position } => {
+                if *position > self.feed_acknowledged && *position <= self.head {
+                    scene.due.push(EventKind::FeedAcknowledged);
+                }
+            }
+            Command::Log { .. } => scene.due.push(EventKind::AgentLogged),
+            Command::Shutdown => {
+                self.shutting_down = true;
+                scene.due.push(EventKind::NodeStopped);
+            }
+            Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
+        }
+    }
+
+    fn set_open(&mut self, id: SessionId, principal: &Principal, scene: &mut Scene) {
+        let (identity, target) = match principal {
+            Principal::Own { identity, .. } => (identity.clone(), None),
+            Principal::Invoke { caller, target } => (caller.clone(), Some(target.clone())),
+        };
+        if self.shutting_down {
+            scene.refused = Some(ErrorCode::ShuttingDown);
+        } else if self.limits.secured && target.is_some() && !identity.is_master() && !self.is_connected(&identity) {
+            scene.refused = Some(ErrorCode::NotAllowed);
+        } else {
+            let own = target.is_none();
+            let drain_at = (own && !identity.is_backend()).then(|| scene.now + self.limits.drain_delay);
+            let socket = Socket {
+                identity,
+                target,
+                live: true,
+                registered: None,
+                evicted: false,
+                leaving: false,
+                released: false,
+                taking_over: None,
+                drain_at,
+                cut_off: false,
+            };
+            self.sockets.insert(id, socket);
+            if own {
+                scene.due.push(EventKind::AgentConnected);
+            }
+        }
+    }
+
+    fn set_end(&mut self, id: SessionId, reason: EndReason, scene: &mut Scene) {
+        let shutting_down = self.shutting_down;
+        let socket = self.sockets.get_mut(&id).expect("only what is there ends");
+        if shutting_down {
+            // The next start finds it, and tells.
+        } else if socket.target.is_some() {
+            socket.live = false;
+        } else {
+            scene.ending = Some(reason);
+            scene.due.push(EventKind::AgentDisconnected);
+        }
+    }
+
+    fn set_register(&mut self, id: SessionId, register: &Register, scene: &mut Scene) {
+        let identity = self.sockets[&id].identity.clone();
+        let older: Vec<SessionId> = self
+            .own(&identity)
+            .filter(|(other, socket)| *other != id && (socket.registered.is_some() || socket.taking_over.is_some()))
+            .map(|(other, _)| other)
+            .collect();
+        if self.sockets[&id].evicted {
+            // It is being closed; what it says of itself is over.
+        } else if older.is_empty() || identity.is_backend() {
+            self.must_register(id, register.clone(), scene);
+        } else {
+            for other in older {
+                let socket = self.sockets.get_mut(&other).expect("it was just found");
+                if !socket.evicted {
+                    socket.evicted = true;
+                    socket.taking_over = None;
+                    socket.drain_at = None;
+                    scene.evictions.push(other);
+                }
+            }
+            self.sockets.get_mut(&id).expect("it is there").taking_over = Some(register.clone());
+        }
+    }
+
+    pub(super) fn must_register(&mut self, id: SessionId, register: Register, scene: &mut Scene) {
+        self.sockets.get_mut(&id).expect("it is there").taking_over = None;
+        scene.due.push(EventKind::AgentRegistered);
+        scene.registering = Some((id, register));
+    }
+
+    fn set_unregister(&mut self, id: SessionId, scene: &mut Scene) {
+        let socket = self.sockets.get_mut(&id).expect("it is there");
+        if !socket.evicted && !socket.leaving {
+            socket.leaving = true;
+            scene.due.push(EventKind::AgentUnregistered);
+        }
+    }
+
+    fn set_invoke(&mut self, id: SessionId, invoke: &Invoke, scene: &mut Scene) {
+        let socket = &self.sockets[&id];
+        if invoke.dismissal && socket.target.is_some() && socket.identity.is_backend() {
+            return self.set_dismissal(id, invoke, scene);
+        }
+        match self.admit(id, invoke, scene.now) {
+            Admission::Refuse(code) => scene.refused = Some(code),
+            Admission::Accept => {
+                scene.due.push(EventKind::InvocationAccepted);
+                scene.accepting = Some((id, invoke.clone()));
+            }
+            Admission::Join(earlier) => {
+                let call = self.calls.get_mut(&earlier).expect("it was just found");
+                if invoke.options.receipt {
+                    scene.frames.push((id, receipt(earlier, call.state_name(), invoke.metadata.as_ref())));
+                }
+                if !call.is_open() {
+                    scene.answers.push((id, earlier, true));
+                } else if call.waiters.iter().all(|(waiter, _)| *waiter != id) {
+                    call.waiters.push((id, true));
+                }
+            }
+        }
+    }
+
+    fn set_dismissal(&mut self, id: SessionId, invoke: &Invoke, scene: &mut Scene) {
+        let Some(agent) = self.sockets[&id].target.clone().filter(|target| target.as_str() == invoke.target) else {
+            scene.refused = Some(ErrorCode::NotAllowed);
+            return;
+        };
+        let Some((receiver, _)) = self.receiver(&agent).filter(|_| !agent.is_backend()) else {
+            scene.refused = Some(if agent.is_backend() { ErrorCode::NotAllowed } else { ErrorCode::AgentAway });
+            return;
+        };
+        let mut error = value(invoke.payload.as_ref());
+        error["message_type"] = json!("agent_error");
+        scene.due.push(EventKind::AgentDismissed);
+        scene.frames.push((receiver, json!({ "error": error })));
+    }
+
+    fn set_answer(&self, id: SessionId, answer: &Answer, scene: &mut Scene) {
+        let agent = &self.sockets[&id].identity;
+        let was_sent = |id: &InvocationId| self.calls.get(id).is_some_and(|call| call.agent == *agent && call.attempt > 0);
+        let by_token = || {
+            let (plain, id) = answer.invoked_by.rsplit_once('#')?;
+            let id = InvocationId(uuid::Uuid::try_parse(id).ok()?);
+            (was_sent(&id) && self.calls[&id].plain() == plain).then_some(id)
+        };
+        let (to, by_plain) = match answer.invocation_id {
+            Some(id) => (Some(id).filter(was_sent), false),
+            None => match by_token() {
+                Some(id) => (Some(id), false),
+                None => (self.plain_holder(agent, &answer.invoked_by), true),
+            },
+        };
+        let (kind, outcome) = match to.map(|id| &self.calls[&id]) {
+            None => (EventKind::AnswerUnmatched, "unknown"),
+            Some(call) if call.is_open() && answer.kind == AnswerKind::Response => {
+                (EventKind::InvocationCompleted, "accepted")
+            }
+            Some(call) if call.is_open() => (EventKind::InvocationFailed, "accepted"),
+            Some(call) if call.answer.is_some() => (EventKind::AnswerDuplicate, "duplicate"),
+            Some(_) => (EventKind::AnswerLate, "late"),
+        };
+        scene.due.push(kind);
+        if self.speaks_v2(id)
+            && let Some(named) = to.or(answer.invocation_id)
+        {
+            let receipt =
+                json!({ "message_type": "agent_receipt", "invocation_id": named.to_string(), "outcome": outcome });
+            scene.frames.push((id, receipt));
+        }
+        scene.answering = Some(Answering { to, by_plain, kind: answer.kind, body: answer.body.clone() });
+    }
+
+    fn set_cancel(&self, id: SessionId, cancel: &Cancel, scene: &mut Scene) {
+        let caller = &self.sockets[&id].identity;
+        let Some(call) = self.calls.get(&cancel.invocation_id).filter(|call| call.caller == *caller) else {
+            scene.refused = Some(ErrorCode::NotAllowed);
+            return;
+        };
+        let state = if call.is_open() { "cancelled" } else { call.state_name() };
+        scene.frames.push((id, receipt(cancel.invocation_id, state, cancel.metadata.as_ref())));
+        if call.is_open() {
+            scene.due.push(EventKind::InvocationCancelled);
+        }
+    }
+
+    /// Whether a request is taken, and if not, why.
+    fn admit(&self, id: SessionId, invoke: &Invoke, now: Timestamp) -> Admission {
+        let socket = &self.sockets[&id];
+        if self.shutting_down {
+            return Admission::Refuse(ErrorCode::ShuttingDown);
+        }
+        let Ok(agent) = Identity::new(&invoke.target) else { return Admission::Refuse(ErrorCode::AgentUnknown) };
+        let allowed = match &socket.target {
+            None => !agent.is_master(),
+            Some(target) => {
+                *target == agent && !agent.is_backend() && (!agent.is_master() || socket.identity.is_backend())
+            }
+        };
+        if !allowed {
+            return Admission::Refuse(ErrorCode::NotAllowed);
+        }
+        if let Some(earlier) = self.remembered(&socket.identity, &agent, invoke, now) {
+            let same = self.calls[&earlier].payload == invoke.payload.clone().unwrap_or_default();
+            return if same { Admission::Join(earlier) } else { Admission::Refuse(ErrorCode::IdempotencyKeyReused) };
+        }
+        if invoke.options.max_attempts.is_some_and(|asked| asked > self.limits.max_max_attempts) {
+            return Admission::Refuse(ErrorCode::Malformed);
+        }
+        let ttl = invoke.options.ttl_ms.map(Duration::from_millis);
+        match self.room(&agent, invoke.body.len(), ttl, now) {
+            None => Admission::Accept,
+            Some(code) => Admission::Refuse(code),
+        }
+    }
+
+    fn admit_message(&self, client: &Identity, message: &Bytes) -> Option<ErrorCode> {
+        if self.shutting_down {
+            return Some(ErrorCode::ShuttingDown);
+        }
+        self.room(client, message.len(), Some(Duration::ZERO), Timestamp::default())
+    }
+
+    /// The newest invocation with this key, while it is remembered.
+    fn remembered(&self, caller: &Identity, agent: &Identity, invoke: &Invoke, now: Timestamp) -> Option<InvocationId> {
+        let key = invoke.options.idempotency_key.as_ref()?;
+        let (id, call) = self
+            .calls_to(agent)
+            .filter(|(_, call)| call.caller == *caller && call.key.as_ref() == Some(key))
+            .max_by_key(|(_, call)| call.accepted)?;
+        call.finished_at.is_none_or(|at| now.since(at) < self.limits.idempotency_ttl).then_some(id)
+    }
+
+    /// Why a new invocation finds no place; `None` if it does.
+    fn room(&self, agent: &Identity, bytes: usize, ttl: Option<Duration>, now: Timestamp) -> Option<ErrorCode> {
+        let queued: Vec<_> = self.queue(agent).collect();
+        let never_waits = ttl == Some(Duration::ZERO);
+        if self.calls.values().filter(|call| call.is_open()).count() >= self.limits.max_open {
+            return Some(ErrorCode::QueueFull);
+        }
+        if queued.is_empty() && self.ready(agent).is_some() {
+            return None;
+        }
+        if !self.is_connected(agent) {
+            let just_left = self.last_seen(agent).is_some_and(|seen| now.since(seen) < self.limits.agent_grace);
+            if !self.is_known(agent) {
+                return Some(ErrorCode::AgentUnknown);
+            }
+            if never_waits || (ttl.is_none() && !just_left) {
+                return Some(ErrorCode::AgentAway);
+            }
+        }
+        let waiting: usize = queued.iter().map(|(_, call)| call.body.len()).sum();
+        let full = queued.len() >= self.limits.max_queued || (waiting + bytes) as u64 > self.limits.max_queued_bytes;
+        (never_waits || full).then_some(ErrorCode::QueueFull)
+    }
+
+    pub(super) fn is_version_2(register: &Register) -> bool {
+        register.version == Version::Two
+    }
+}
+
+pub(super) fn receipt(id: InvocationId, state: &str, metadata: Option<&Bytes>) -> Value {
+    json!({
+        "message_type": "agent_receipt", "invocation_id": id.to_string(), "state": state,
+        "request_metadata": metadata.map_or(Value::Null, |metadata| value(Some(metadata))),
+    })
+}
+
+pub(super) fn value(bytes: Option<&Bytes>) -> Value {
+    bytes.map_or_else(|| json!({}), |bytes| serde_json::from_slice(bytes).expect("the tests send JSON"))
+}
