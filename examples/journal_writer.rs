@@ -20,14 +20,14 @@ const MEASURED: Duration = Duration::from_secs(4);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).map_or_else(|| std::env::current_dir(), |folder| Ok(folder.into()))?;
-    for size in [1, 64, 512] {
+    let folder = std::env::args().nth(1).map_or_else(std::env::current_dir, |folder| Ok(folder.into()))?;
+    for size in [1_u32, 64, 512] {
         let path = folder.join(format!("journal-writer-{}-{size}.db", std::process::id()));
         let options = SqliteOptions { path: path.clone(), node: "measured:8080".to_owned() };
         let journal = SqliteJournal::open(&options).await?;
         let mut load = Load::new();
         let started = Instant::now();
-        let (mut invocations, mut slowest) = (0, Duration::ZERO);
+        let (mut invocations, mut slowest) = (0_u32, Duration::ZERO);
         while started.elapsed() < MEASURED {
             for batch in load.invocations(size) {
                 let begun = Instant::now();
@@ -36,15 +36,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             invocations += size;
         }
-        let elapsed = started.elapsed();
+        let elapsed = started.elapsed().as_secs_f64();
         journal.close().await;
-        let bytes = std::fs::metadata(&path)?.len();
+        let bytes = std::fs::metadata(&path)?.len() / u64::from(invocations);
         println!(
-            "batches of {size:>3}: {:>7.0} invocations/s, {:>6.0} commits/s, slowest commit {:.1} ms, {:.0} bytes an invocation",
-            invocations as f64 / elapsed.as_secs_f64(),
-            (invocations / size * 3) as f64 / elapsed.as_secs_f64(),
+            "batches of {size:>3}: {:>7.0} invocations/s, {:>6.0} commits/s, slowest commit {:.1} ms, {bytes} bytes an invocation",
+            f64::from(invocations) / elapsed,
+            f64::from(invocations / size * 3) / elapsed,
             slowest.as_secs_f64() * 1000.0,
-            bytes as f64 / invocations as f64,
         );
         std::fs::remove_file(&path)?;
         std::fs::remove_file(path.with_extension("db.lock"))?;
@@ -74,13 +73,12 @@ impl Load {
     }
 
     /// The three batches of `count` invocations.
-    fn invocations(&mut self, count: usize) -> [Batch; 3] {
+    fn invocations(&mut self, count: u32) -> [Batch; 3] {
         let [mut accepting, mut completing, mut answering] = [Batch::default(), Batch::default(), Batch::default()];
         let now = self.clock.now();
-        let mut fresh = Vec::with_capacity(count);
-        for number in 0..count {
-            let (agent, session) = self.agents[number % AGENTS].clone();
-            let terms = Terms { ttl: Duration::from_secs(60), ttl_given: false, deadline: now, max_attempts: 1 };
+        let mut fresh = Vec::new();
+        for (agent, session) in self.agents.clone().into_iter().cycle().take(count as usize) {
+            let terms = Terms { ttl: Duration::from_mins(1), ttl_given: false, deadline: now, max_attempts: 1 };
             let mut invocation = Invocation {
                 id: InvocationId::generate(),
                 agent,

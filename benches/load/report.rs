@@ -22,6 +22,7 @@ const ROWS: &[Row] = &[
     ("commits/s", |run, seconds| f64::from(run.written.commits) / seconds, 0),
     ("events/s", |run, seconds| f64::from(run.written.events) / seconds, 0),
     ("events in a commit", |run, _| f64::from(run.written.events) / f64::from(run.written.commits), 1),
+    ("journal: bytes an invocation", bytes_an_invocation, 0),
     ("router: CPU s", |run, _| run.usage.router.as_secs_f64(), 2),
     ("router: CPU us an invocation", |run, _| run.usage.router.as_secs_f64() * 1e6 / count(run), 1),
     ("router: peak memory, MiB", |run, _| f64::from(run.peak_kib) / 1024.0, 1),
@@ -66,6 +67,11 @@ fn count(run: &Measured) -> f64 {
 
 fn throughput(run: &Measured, seconds: f64) -> f64 {
     count(run) / seconds
+}
+
+fn bytes_an_invocation(run: &Measured, _: f64) -> f64 {
+    let whole = run.written.bytes / run.answers.max(1);
+    f64::from(u32::try_from(whole).unwrap_or(u32::MAX))
 }
 
 /// The latency that so many percent are not above.

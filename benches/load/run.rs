@@ -30,7 +30,7 @@ pub(crate) struct Measured {
     /// How long 4 KiB take to the disk.
     pub(crate) sync: Duration,
     pub(crate) written: Written,
-    /// All invocations, those of the warm-up included.
+    /// All answers, those of the warm-up and after the measured time included.
     pub(crate) answers: u64,
 }
 

@@ -25,6 +25,7 @@ mod registration;
 mod restarts;
 mod sizes;
 mod sockets;
+mod structure;
 mod support;
 mod takeover;
 mod verify;

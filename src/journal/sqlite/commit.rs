@@ -68,12 +68,11 @@ fn update(table: &str, layout: Layout, rows: &str) -> String {
     format!("{} UPDATE {table} SET {} FROM each_row WHERE {key}", layout.each(rows), set.join(", "))
 }
 
-/// The statement that removes the rows which the first column names.
+/// The statement that removes the rows with these values.
 fn delete(table: &str, layout: Layout, rows: &str) -> String {
-    let values = layout.values(rows, HEAP).into_iter();
-    let key: String =
-        values.take(1).map(|(column, value)| format!("{column} IN (SELECT {value} FROM each_row)")).collect();
-    format!("{} DELETE FROM {table} WHERE {key}", layout.each(rows))
+    let values: Vec<_> = layout.values(rows, HEAP).into_iter().map(|(_, value)| value).collect();
+    let (each, columns, values) = (layout.each(rows), layout.columns(), values.join(", "));
+    format!("{each} DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM each_row)")
 }
 
 pub(super) const ADD_NODE: &str = "INSERT INTO nodes (name) VALUES ($1) ON CONFLICT DO NOTHING";

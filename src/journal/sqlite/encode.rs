@@ -116,24 +116,24 @@ pub(super) struct Node {
 }
 
 impl Encoded {
-    /// Extends the chain from `head` by the batch's events, which must follow it.
-    pub(super) fn new(batch: &Batch, mut head: Head, node: &Node) -> Result<Self, JournalError> {
+    /// Extends the chain from `newest` by the batch's events, which must follow it.
+    pub(super) fn new(batch: &Batch, mut newest: Head, node: &Node) -> Result<Self, JournalError> {
         let mut heap = Vec::with_capacity(heap_size(batch));
         let mut agent_blocks = BTreeSet::new();
         let mut kind_blocks = BTreeSet::new();
         let mut events = Rows::new(JOURNAL, batch.events.len(), &mut heap);
         for event in &batch.events {
-            if event.position != head.position.next() {
-                let what = format!("a batch's event {} does not follow {}", event.position, head.position);
+            if event.position != newest.position.next() {
+                let what = format!("a batch's event {} does not follow {}", event.position, newest.position);
                 return Err(JournalError::Unavailable(what));
             }
-            head = Head { position: event.position, hash: pack_event(&mut events, event, &head.hash, node)? };
+            newest = Head { position: event.position, hash: pack_event(&mut events, event, &newest.hash, node)? };
             let block = event.position.0 / BLOCK;
             kind_blocks.insert((event.detail.kind().code(), block));
             agent_blocks.extend(event.agent.as_ref().map(|agent| (agent.as_str(), block)));
         }
         Ok(Self {
-            head,
+            head: newest,
             events: events.into_cells(),
             agent_blocks: pack(AGENT_BLOCKS, &mut heap, agent_blocks, |rows, (agent, block)| {
                 rows.heaped(agent.as_bytes()).integer(block);

@@ -27,6 +27,7 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
 }
 
 /// A read, or anything else outside a commit, that failed.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over so")]
 pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
     JournalError::Unavailable(describe(&error))
 }

@@ -155,7 +155,7 @@ fn origin(columns: &Columns<'_>) -> Result<Origin, JournalError> {
         (3, Some(session)) => Ok(Origin::InvokeSocket { session }),
         (4, None) => Ok(Origin::ClientMessage),
         (1..=3, None) => Err(columns.damaged("origin_session", "is missing")),
-        (code @ i64::MIN..=0 | code @ 4.., _) => Err(columns.damaged("origin", format!("is {code}"))),
+        (code @ (i64::MIN..=0 | 4..), _) => Err(columns.damaged("origin", format!("is {code}"))),
     }
 }
 

@@ -79,7 +79,9 @@ async fn an_invocation_in_every_state_comes_back_as_it_was() {
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocations = variants(&mut script);
-    invocations.iter().for_each(|invocation| script.keep(invocation));
+    for invocation in &invocations {
+        script.keep(invocation);
+    }
     journal.commit(&script.take()).await.unwrap();
     journal.close().await;
     assert_kept(&store, &invocations).await;

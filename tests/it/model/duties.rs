@@ -5,17 +5,11 @@ use agent_router::id::{Identity, InvocationId};
 use agent_router::invocation::{self, Invocation};
 use agent_router::journal::{InvocationRecord, Restored};
 
-use super::state::{Call, Model, Reply, State, Way};
+use super::state::{Model, Reply, State, Way};
 
 impl Model {
-    /// The router has done what was due.
-    pub(super) fn let_time_pass(&mut self, now: Timestamp) {
-        for socket in self.sockets.values_mut().filter(|socket| socket.live) {
-            socket.drain_at = socket.drain_at.filter(|at| *at > now);
-        }
-        for call in self.calls.values_mut() {
-            call.plain_unanswered &= call.deadline > now;
-        }
+    /// Nothing is left that was due.
+    pub(super) fn assert_nothing_is_overdue(&self, now: Timestamp) {
         for (id, call) in &self.calls {
             assert!(!call.is_open() || call.deadline > now, "{id} is open beyond its deadline: {call:?}");
             let ttl_over = self.ttl_over_at(call).is_some_and(|at| at <= now);
@@ -29,7 +23,7 @@ impl Model {
     }
 
     /// Nothing waits that could be done.
-    pub(super) fn assert_nothing_is_held_up(&self, now: Timestamp) {
+    pub(super) fn assert_nothing_is_held_up(&self) {
         for (id, call) in self.calls.iter().filter(|(_, call)| !call.is_settled()) {
             if let Some(session) = call.in_flight_on() {
                 assert!(self.is_live(session), "{id} is in flight on a socket that is gone: {call:?}");
@@ -45,8 +39,7 @@ impl Model {
             self.calls.values().filter(|call| matches!(call.state, State::Queued { .. })).map(|call| &call.agent).collect();
         for agent in waiting {
             if let Some((session, socket)) = self.ready(agent) {
-                let may_register = socket.drain_at.is_some_and(|at| at > now);
-                assert!(may_register, "{agent} is sent nothing on {session} although something waits");
+                assert!(socket.drain_at.is_some(), "{agent} is sent nothing on {session} although something waits");
             }
         }
         for (session, socket) in self.sockets.iter().filter(|(_, socket)| socket.live && socket.leaving) {
@@ -113,9 +106,12 @@ impl Model {
             assert_eq!(row.registered, registered);
             assert_eq!(row.version == 2, self.speaks_v2(row.session));
         }
-        let agents: Vec<_> = restored.agents.iter().map(|row| (&row.agent, row.last_seen)).collect();
+        // While it is connected, it does not matter when it was before.
+        let seen = |agent, last_seen| (agent, Some(last_seen).filter(|_| !self.is_connected(agent)));
+        let agents: Vec<_> = restored.agents.iter().map(|row| seen(&row.agent, row.last_seen)).collect();
         let known = self.identities.iter().filter(|(_, record)| record.known);
-        assert_eq!(agents, known.map(|(agent, record)| (agent, record.last_seen)).collect::<Vec<_>>(), "who is known");
+        let known: Vec<_> = known.map(|(agent, record)| seen(agent, record.last_seen)).collect();
+        assert_eq!(agents, known, "who is known");
     }
 }
 
@@ -124,12 +120,5 @@ fn way(origin: invocation::Origin) -> Way {
         invocation::Origin::Socket { session, registered } => Way::Own { session, registered },
         invocation::Origin::InvokeSocket { session } => Way::InvokeSocket(session),
         invocation::Origin::ClientMessage => Way::Http,
-    }
-}
-
-impl Call {
-    /// Whether the agent may still be at work on it.
-    pub(super) fn was_sent(&self) -> bool {
-        self.attempt > 0
     }
 }

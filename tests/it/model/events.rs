@@ -12,6 +12,7 @@ use agent_router::protocol::AnswerKind;
 use agent_router::router::EndReason;
 use serde_json::json;
 
+use super::masks::ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE;
 use super::scene::{Answering, Scene};
 use super::state::{Call, Loss, Model, Record, Registered, Reply, State, Way};
 
@@ -242,12 +243,13 @@ impl Model {
         assert_eq!(session, ready, "sent to another socket");
         let queue: Vec<InvocationId> = self.queue(&agent).map(|(id, _)| id).collect();
         assert_eq!(queue.first(), Some(&id), "out of turn");
-        let waits_to_register = socket.drain_at.is_some_and(|at| at > scene.now);
         let is_new = call.accepted == self.head_of_acceptance(scene) && queue.len() == 1;
-        assert!(!waits_to_register || is_new, "what waited was sent before the socket had its time to register");
+        assert!(socket.drain_at.is_none() || is_new, "what waited was sent before the socket had its time to register");
         let token = call.plain();
         let free = call.way != Way::Http && self.plain_holder(&agent, &token).is_none();
-        assert_eq!(plain, free, "the plain name may be carried by one unanswered delivery alone: {token:?}");
+        assert!(free || !plain, "the plain name may be carried by one unanswered delivery alone: {token:?}");
+        let just_freed = scene.released.contains(&(agent, token.clone()));
+        assert!(plain || !free || just_freed, "a part-1 agent expects the plain name: {token:?}");
         let token = if plain { token } else { format!("{token}#{id}") };
         scene.deliveries.push_back((session, id, attempt, token));
         let call = self.calls.get_mut(&id).expect("it is there");
@@ -270,6 +272,13 @@ impl Model {
         } else {
             assert_eq!(scene.receipts.pop_front(), Some((id, call.attempt)), "started without a receipt");
             assert_eq!(call.state, State::Delivered(session), "read elsewhere");
+        }
+        if ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE
+            && matches!(call.state, State::Queued { .. })
+            && call.read.contains(&call.attempt)
+        {
+            call.lost.pop_first();
+            call.read.insert(1000 + u32::try_from(call.read.len()).expect("few"));
         }
         call.state = State::Running(session);
         call.read.insert(call.attempt);
@@ -332,13 +341,14 @@ impl Model {
         (!self.is_connected(&call.agent)).then(|| from + call.ttl)
     }
 
-    fn answer_expired(&mut self, event: &Event, scene: &Scene) {
+    fn answer_expired(&mut self, event: &Event, scene: &mut Scene) {
         let answer_ttl = self.limits.answer_ttl;
         let call = self.call(event);
         let over = call.finished_at.expect("it is finished") + answer_ttl;
         assert!(scene.time_passes && over <= scene.now, "the answer was given up before {over:?}");
         assert_ne!(call.reply, Reply::None, "nobody waited for this answer");
         call.reply = Reply::None;
+        scene.given_up.extend(event.invocation);
     }
 
     fn names_its_subject(&self, event: &Event) {

@@ -58,6 +58,10 @@ pub(super) struct Scene {
     pub(super) frames: Vec<(SessionId, Value)>,
     pub(super) evictions: Vec<SessionId>,
     pub(super) finished: Vec<InvocationId>,
+    /// Answers that nobody fetched in time; in the same moment, but before, they may have been sent once more.
+    pub(super) given_up: Vec<InvocationId>,
+    /// Plain names that a deadline has just set free; what came due before it may not know yet.
+    pub(super) released: Vec<(Identity, String)>,
 }
 
 /// An answer that came in.
@@ -98,6 +102,8 @@ impl Scene {
             frames: Vec::new(),
             evictions: Vec::new(),
             finished: Vec::new(),
+            given_up: Vec::new(),
+            released: Vec::new(),
         }
     }
 
@@ -120,11 +126,22 @@ impl Model {
     pub(super) fn set(&mut self, cause: Cause<'_>, now: Timestamp) -> Scene {
         let mut scene = Scene::new(now);
         match cause {
-            Cause::Time => scene.time_passes = true,
+            Cause::Time => self.set_time(&mut scene),
             Cause::Restart => self.set_restart(&mut scene),
             Cause::Command(command, _) => self.set_command(command, &mut scene),
         }
         scene
+    }
+
+    fn set_time(&mut self, scene: &mut Scene) {
+        scene.time_passes = true;
+        for socket in self.sockets.values_mut().filter(|socket| socket.live) {
+            socket.drain_at = socket.drain_at.filter(|at| *at > scene.now);
+        }
+        for call in self.calls.values_mut().filter(|call| call.plain_unanswered && call.deadline <= scene.now) {
+            call.plain_unanswered = false;
+            scene.released.push((call.agent.clone(), call.plain()));
+        }
     }
 
     fn set_restart(&mut self, scene: &mut Scene) {

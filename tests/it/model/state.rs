@@ -183,7 +183,7 @@ impl Model {
 
     /// The socket on which an agent is sent invocations: the registered one, else the newest; none while one is being
     /// taken over or asked for no more.
-    pub(super) fn receiver(&self, agent: &Identity) -> Option<(SessionId, &Socket)> {
+    pub(super) fn receiver<'a>(&'a self, agent: &'a Identity) -> Option<(SessionId, &'a Socket)> {
         let mut announced =
             self.own(agent).filter(|(_, socket)| socket.registered.is_some() || socket.taking_over.is_some());
         let (id, socket) = announced.next().or_else(|| self.own(agent).next_back())?;
@@ -191,7 +191,7 @@ impl Model {
     }
 
     /// The socket that takes one more invocation of an agent now.
-    pub(super) fn ready(&self, agent: &Identity) -> Option<(SessionId, &Socket)> {
+    pub(super) fn ready<'a>(&'a self, agent: &'a Identity) -> Option<(SessionId, &'a Socket)> {
         let (id, socket) = self.receiver(agent)?;
         let interrupted = self.calls_to(agent).any(|(_, call)| matches!(call.state, State::Interrupted { .. }));
         (!interrupted && self.in_flight(agent) < self.credit(socket)).then_some((id, socket))
@@ -201,7 +201,7 @@ impl Model {
         socket.registered.map_or(self.limits.max_in_flight as usize, |registered| registered.credit)
     }
 
-    /// Whether some delivery to the agent that carried this plain `invoked_by` may still be answered.
+    /// The call whose delivery to the agent carried this plain `invoked_by`, and whose answer may still come.
     pub(super) fn plain_holder(&self, agent: &Identity, plain: &str) -> Option<InvocationId> {
         let mut holders = self.calls_to(agent).filter(|(_, call)| call.plain_unanswered && call.plain() == plain);
         let holder = holders.next().map(|(id, _)| id);

@@ -1,0 +1,244 @@
+//! Plays the writer: takes commands in batches, decides, commits to the real journal, and only then lets effects out; has
+//! commits fail, and the router start again. After each batch it compares all accounts of what is true.
+
+use std::time::Duration;
+
+use agent_router::clock::Timestamp;
+use agent_router::id::InvocationId;
+use agent_router::invocation::Policy;
+use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
+use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Verification};
+use agent_router::router::{Command, Effect, Found, Ledger, Outbound, Step, Verdict};
+use tempfile::TempDir;
+
+use super::canonical::canonical;
+use super::fold::Fold;
+use super::masks::{EVICTED_SOCKETS_EVICT, masked};
+use super::scene::{Cause, Seen};
+use super::state::Model;
+
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// The router without its sockets, and everything that watches it.
+#[derive(Debug)]
+pub(super) struct Driver {
+    folder: TempDir,
+    journal: SqliteJournal,
+    ledger: Ledger,
+    pub(super) model: Model,
+    fold: Fold,
+    pub(super) now: Timestamp,
+    /// Facts that a failed commit left for the next try.
+    held: Vec<Command>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) effects: Vec<Effect>,
+    /// The commands that were refused, or that an outage made nothing of.
+    pub(super) refused: Vec<Command>,
+    /// The commands that were taken.
+    pub(super) taken: Vec<Command>,
+}
+
+impl Driver {
+    pub(super) async fn start(policy: Policy) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = open(&folder).await;
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let restored = journal.restore().await.expect("an empty journal");
+        let ledger = Ledger::restore(restored, policy.clone(), PING_INTERVAL, now);
+        let model = Model::new(policy);
+        let mut driver = Self { folder, journal, ledger, model, fold: Fold::default(), now, held: Vec::new() };
+        driver.boot().await;
+        driver
+    }
+
+    /// When the router next has something to do by itself.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.ledger.next_due()
+    }
+
+    /// One batch: what was held, then these.
+    pub(super) async fn process(&mut self, commands: Vec<Command>, commit_fails: bool) -> Outcome {
+        let mut batch = std::mem::take(&mut self.held);
+        batch.extend(commands);
+        let found = self.look_up(&batch).await;
+        let before = commit_fails.then(|| (masked(canonical(&self.ledger)), self.model.clone()));
+
+        let mut step = Step::default();
+        self.ledger.pass_time(self.now, &mut step);
+        self.model.observe(&seen(Cause::Time, self.now, &step, Marks::default()));
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for command in &batch {
+            if EVICTED_SOCKETS_EVICT
+                && let Command::Register { session, .. } = command
+                && self.model.sockets[session].evicted
+            {
+                verdicts.push(Verdict::Taken);
+                continue;
+            }
+            let marks = Marks::of(&step);
+            let verdict = self.ledger.decide(command, &found, self.now, &mut step);
+            self.model.observe(&seen(Cause::Command(command, verdict), self.now, &step, marks));
+            verdicts.push(verdict);
+        }
+        let rows = self.ledger.batch(&mut step);
+        if let Some((ledger, model)) = before {
+            self.ledger.take_back();
+            assert_eq!(masked(canonical(&self.ledger)), ledger, "a batch that was taken back left something");
+            self.model = model;
+            return self.outage(batch);
+        }
+        self.commit(&rows).await;
+        self.compare_touched(&rows).await;
+        self.assert_committed(&step.effects);
+        let mut outcome = Outcome { effects: step.effects, ..Outcome::default() };
+        for (command, verdict) in batch.into_iter().zip(verdicts) {
+            let commands = if verdict == Verdict::Taken { &mut outcome.taken } else { &mut outcome.refused };
+            commands.push(command);
+        }
+        outcome
+    }
+
+    /// Ends the router as kill -9 does, and starts it again.
+    pub(super) async fn restart(&mut self) {
+        self.journal.close().await;
+        self.journal = open(&self.folder).await;
+        self.held.clear();
+        let restored = self.journal.restore().await.expect("it can be read");
+        self.model.assert_restored(&restored);
+        self.ledger = Ledger::restore(restored, self.model.limits.clone(), PING_INTERVAL, self.now);
+        self.boot().await;
+    }
+
+    /// Every account of what is true is the same.
+    pub(super) async fn compare_all(&self) {
+        self.model.assert_restored(&self.journal.restore().await.expect("it can be read"));
+        let ids: Vec<InvocationId> = self.model.calls.keys().copied().collect();
+        self.compare_rows(&ids).await;
+        for id in ids {
+            let record = self.journal.invocation(id).await.expect("it can be read").expect("it was accepted");
+            self.model.assert_record(id, &record);
+        }
+        let verified = self.journal.verify().await.expect("it can be read");
+        let Verification::Intact { events, head } = verified else { panic!("the chain is broken: {verified:?}") };
+        assert_eq!((head.position, i64::try_from(events)), (self.model.head, Ok(self.model.head.0)));
+    }
+
+    async fn boot(&mut self) {
+        let mut step = Step::default();
+        self.ledger.boot(self.now, &mut step);
+        self.model.observe(&seen(Cause::Restart, self.now, &step, Marks::default()));
+        let rows = self.ledger.batch(&mut step);
+        self.commit(&rows).await;
+        self.compare_touched(&rows).await;
+    }
+
+    async fn look_up(&self, commands: &[Command]) -> Found {
+        let mut lookup = Lookup::default();
+        for command in commands {
+            self.ledger.wants(command, &mut lookup);
+        }
+        Found::new(self.journal.lookup(&lookup).await.expect("it can be read"))
+    }
+
+    async fn commit(&mut self, rows: &Batch) {
+        let head = self.journal.commit(rows).await.expect("the journal takes it");
+        assert_eq!(head.position, self.model.head);
+        self.ledger.seal();
+        while self.fold.head() < head.position {
+            let news = self.journal.history(&HistoryFilter::default(), self.fold.head(), 1000).await;
+            let news = news.expect("it can be read");
+            assert!(!news.is_empty(), "events are missing");
+            news.iter().for_each(|event| self.fold.take(event));
+        }
+    }
+
+    /// The rows of a batch: as they were handed over, as they are read back, as the events and the model have them.
+    async fn compare_touched(&self, rows: &Batch) {
+        let written = rows.accepted.iter().map(|new| &new.invocation).chain(&rows.changed);
+        let ids: Vec<InvocationId> = written.clone().map(|row| row.id).collect();
+        let read = self.compare_rows(&ids).await;
+        let mut written: Vec<_> = written.cloned().collect();
+        written.sort_by_key(|row| row.accepted);
+        assert_eq!(read, written, "rows are read back as they were written");
+    }
+
+    async fn compare_rows(&self, ids: &[InvocationId]) -> Vec<agent_router::invocation::Invocation> {
+        let lookup = Lookup { ids: ids.to_vec(), keys: Vec::new() };
+        let rows = self.journal.lookup(&lookup).await.expect("it can be read");
+        assert_eq!(rows.len(), ids.len(), "a row is missing");
+        for row in &rows {
+            self.fold.assert_row(row);
+            self.model.assert_row(row);
+        }
+        rows
+    }
+
+    /// No effect without its event in the journal.
+    fn assert_committed(&self, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Send { to, message, .. } = effect else { continue };
+            match message {
+                Outbound::Delivery(delivery) => {
+                    let there = self.fold.has_delivery(delivery.invocation, delivery.attempt, &to.to_string());
+                    assert!(there, "not in the journal: {delivery:?}");
+                }
+                Outbound::Answer(answer) => {
+                    assert!(self.fold.is_finished(answer.invocation), "not in the journal: {answer:?}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// During an outage requests are refused, and facts wait for the next try.
+    fn outage(&mut self, batch: Vec<Command>) -> Outcome {
+        let is_request = |command: &Command| {
+            matches!(
+                command,
+                Command::Open { .. }
+                    | Command::Invoke { .. }
+                    | Command::Cancel { .. }
+                    | Command::ClientMessage { .. }
+                    | Command::FrameRefused { .. }
+                    | Command::ConnectionRefused { .. }
+            )
+        };
+        let (refused, held) = batch.into_iter().partition(is_request);
+        self.held = held;
+        Outcome { refused, ..Outcome::default() }
+    }
+}
+
+async fn open(folder: &TempDir) -> SqliteJournal {
+    let options = SqliteOptions { path: folder.path().join("journal.db"), node: "model".to_owned() };
+    SqliteJournal::open(&options).await.expect("a journal")
+}
+
+/// How far a step had come.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    events: usize,
+    effects: usize,
+    at_once: usize,
+}
+
+impl Marks {
+    fn of(step: &Step) -> Self {
+        Self { events: step.events.len(), effects: step.effects.len(), at_once: step.at_once.len() }
+    }
+}
+
+/// What a step has come to since the marks.
+fn seen<'a>(cause: Cause<'a>, now: Timestamp, step: &'a Step, since: Marks) -> Seen<'a> {
+    Seen {
+        cause,
+        now,
+        events: &step.events[since.events..],
+        effects: &step.effects[since.effects..],
+        at_once: &step.at_once[since.at_once..],
+    }
+}

@@ -1,0 +1,36 @@
+//! Faults that are known and not yet mended: a switch for each, to be removed with the fault.
+
+/// An identity that a batch named first stays in memory after the batch was taken back.
+pub(super) const IDLE_IDENTITIES_STAY_AFTER_TAKE_BACK: bool = true;
+
+/// A socket that is being closed because a newer one registered, and registers once more, throws the newer one out.
+pub(super) const EVICTED_SOCKETS_EVICT: bool = true;
+
+/// The count of refusals is not taken back with the batch that journaled them.
+pub(super) const REFUSALS_ARE_NOT_TAKEN_BACK: bool = true;
+
+/// Work that had begun, was queued again and is then adopted counts as begun once more.
+pub(super) const ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE: bool = true;
+
+/// The canonical text of the state, less what the masks leave out.
+pub(super) fn masked(mut state: String) -> String {
+    if IDLE_IDENTITIES_STAY_AFTER_TAKE_BACK {
+        let idle = "in_flight: {}, interrupted: {}, plain: {}, queue: {}, queued_bytes: 0, record: AgentRecord";
+        while let Some(at) = state.find(&format!("Agent {{{idle}")).filter(|_| true) {
+            let start = state[..at].rfind('"').and_then(|end| state[..end].rfind('"')).expect("the name");
+            let end = at + state[at..].find("sessions: [").expect("the sockets");
+            let close = end + state[end..].find("]}").expect("the end") + 2;
+            let entry = state[start..close].to_owned();
+            let is_idle = entry.contains("registered: None") && entry.contains("replies: {}") && entry.contains("sessions: []");
+            state.replace_range(start..close, &if is_idle { String::new() } else { entry.replace("Agent {", "Agent_ {") });
+        }
+        state = state.replace(", , ", ", ").replace("{, ", "{").replace(", }", "}");
+        state = state.replace(", , ", ", ").replace("{, ", "{").replace(", }", "}");
+    }
+    if REFUSALS_ARE_NOT_TAKEN_BACK {
+        let start = state.find("refusals: ").expect("it is there");
+        let end = state.find("resume_until").expect("it is there");
+        state.replace_range(start..end, "");
+    }
+    state
+}
