@@ -33,8 +33,8 @@ const ROWS: &[Row] = &[
 pub(crate) fn table(options: &Options, measured: &[Measured]) -> impl Display {
     let Options { agents, masters, payload, version, seconds, .. } = options;
     let header = format!(
-        "{agents} agents (part {version} of the protocol), {masters} master sockets, payloads of {payload} bytes; \
-         {seconds} s after {} s of warm-up",
+        "agents: {agents} (part {version} of the protocol); master sockets: {masters}; payload: {payload} bytes; \
+         measured: {seconds} s after {} s of warm-up",
         Options::WARM_UP.as_secs()
     );
     fmt::from_fn(move |f| {

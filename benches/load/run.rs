@@ -50,7 +50,7 @@ pub(crate) async fn measure(options: &Options, outstanding: u32) -> Result<Measu
     let folder = tempfile::Builder::new().prefix("load-").tempdir_in(&options.dir)?;
     let sync = disk::sync_time(folder.path())?;
     let mut router = Router::start(folder.path())?;
-    let (masters, agents, ids) = connect(options, &router).await?;
+    let (masters, mut agents, ids) = connect(options, &router).await?;
 
     let start = Instant::now() + Options::WARM_UP;
     let work =
@@ -61,7 +61,15 @@ pub(crate) async fn measure(options: &Options, outstanding: u32) -> Result<Measu
             .zip(shares(outstanding, options.masters))
             .map(|(master, outstanding)| master.invoke(&work, outstanding)),
     );
-    let (tallies, usage) = try_join(load, usage(router.pid(), &work.measured)).await?;
+    let (tallies, usage) = tokio::select! {
+        biased;
+        // First, because it is the reason for what masters see of it.
+        Some(agent) = agents.join_next() => {
+            agent??;
+            return Err("the router closed an agent's connection".into());
+        }
+        measured = try_join(load, usage(router.pid(), &work.measured)) => measured?,
+    };
     let peak_kib = router.peak_kib()?;
 
     router.terminate()?;
@@ -111,7 +119,7 @@ async fn usage(router: u32, measured: &Range<Instant>) -> Result<Usage, Failure>
     let start = now()?;
     sleep_until(measured.end).await;
     let end = now()?;
-    Ok(Usage { router: end.0 - start.0, clients: end.1 - start.1, at: start.2..end.2 })
+    Ok(Usage { router: end.0.saturating_sub(start.0), clients: end.1.saturating_sub(start.1), at: start.2..end.2 })
 }
 
 /// Waits until the router has closed all agents' connections. Returns how many invocations they were sent.

@@ -39,7 +39,8 @@ INSERT INTO event_kinds (code, name) VALUES
     (44, 'answer.expired'),
     (50, 'connection.refused'),
     (51, 'frame.refused'),
-    (60, 'feed.acknowledged');
+    (60, 'feed.acknowledged'),
+    (70, 'journal.recovered');
 
 -- The states of invocations.
 CREATE TABLE states (
@@ -87,7 +88,7 @@ CREATE INDEX journal_by_invocation ON journal (invocation_id) WHERE invocation_i
 CREATE INDEX journal_for_feed ON journal (position) WHERE kind IN (11, 13, 14);
 
 -- For: the history of one agent. Says in which blocks of 1,024 positions (position / 1024) it occurs, so that a reader looks
--- through those alone; an index with every event of every agent would halve the throughput.
+-- through those alone; an index with every event of every agent would cost a quarter of the throughput.
 CREATE TABLE agent_blocks (
     agent_id TEXT NOT NULL,
     block    INTEGER NOT NULL,

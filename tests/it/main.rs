@@ -19,6 +19,7 @@ mod dismissal;
 mod feed;
 mod invoke_agent;
 mod invoking;
+mod journal;
 mod memory;
 mod receipts;
 mod registration;

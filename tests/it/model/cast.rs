@@ -209,9 +209,9 @@ impl Cast {
         };
         self.spoken += 1;
         let mut frame = json!({ "message_type": "agent_invoke", "agent_uuid": target });
-        let with_key = self.chance(25);
+        let with_key = self.chance(35);
         if with_key {
-            frame["idempotency_key"] = json!(format!("key {}", self.random.random_range(0..4)));
+            frame["idempotency_key"] = json!(format!("key {}", self.random.random_range(0..3)));
         }
         let asked = if with_key && self.chance(80) { 0 } else { self.spoken };
         frame["request_payload"] = json!({ "asked": asked, "filler": "x".repeat(self.random.random_range(0..60)) });

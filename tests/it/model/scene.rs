@@ -13,6 +13,7 @@ use agent_router::router::{Command, Effect, EndReason, Verdict};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::masks::UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART;
 use super::state::{Model, Socket};
 
 /// Why the router did something.
@@ -150,6 +151,9 @@ impl Model {
         scene.due.push(EventKind::NodeStarted);
         self.shutting_down = false;
         self.resume_until = scene.now + self.limits.resume_grace;
+        if UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART {
+            self.identities.retain(|_, record| record.known);
+        }
         for socket in self.sockets.values_mut() {
             socket.cut_off = socket.live && socket.target.is_none();
             if socket.cut_off {
