@@ -98,9 +98,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
-            Self::AgentUnknown | Self::AgentAway | Self::Expired | Self::NotAllowed => {
-                "Agent is NOT active"
-            }
+            Self::AgentUnknown | Self::AgentAway | Self::Expired | Self::NotAllowed => "Agent is NOT active",
             Self::TimedOut => "Request timed out",
             Self::AgentLost => "Agent has been unregistered",
             Self::Cancelled => "Cancelled",
@@ -119,9 +117,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn error_type(self) -> &'static str {
         match self {
-            Self::AgentUnknown | Self::AgentAway | Self::Expired | Self::NotAllowed => {
-                "AgentNotActive"
-            }
+            Self::AgentUnknown | Self::AgentAway | Self::Expired | Self::NotAllowed => "AgentNotActive",
             Self::TimedOut
             | Self::AgentLost
             | Self::Cancelled
@@ -146,10 +142,7 @@ impl FromStr for ErrorCode {
     type Err = UnknownErrorCode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|code| code.as_str() == text)
-            .ok_or(UnknownErrorCode)
+        Self::ALL.into_iter().find(|code| code.as_str() == text).ok_or(UnknownErrorCode)
     }
 }
 
@@ -169,23 +162,12 @@ mod tests {
 
     #[test]
     fn existing_clients_are_told_one_of_two_types() {
-        let not_active: Vec<_> = ErrorCode::ALL
-            .into_iter()
-            .filter(|code| code.error_type() == "AgentNotActive")
-            .collect();
+        let not_active: Vec<_> =
+            ErrorCode::ALL.into_iter().filter(|code| code.error_type() == "AgentNotActive").collect();
         assert_eq!(
             not_active,
-            [
-                ErrorCode::AgentUnknown,
-                ErrorCode::AgentAway,
-                ErrorCode::Expired,
-                ErrorCode::NotAllowed
-            ]
+            [ErrorCode::AgentUnknown, ErrorCode::AgentAway, ErrorCode::Expired, ErrorCode::NotAllowed]
         );
-        assert!(
-            not_active
-                .iter()
-                .all(|code| code.message() == "Agent is NOT active")
-        );
+        assert!(not_active.iter().all(|code| code.message() == "Agent is NOT active"));
     }
 }

@@ -43,17 +43,12 @@ where
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let filter = EnvFilter::builder().parse(filter)?;
-    Ok(tracing_subscriber::registry()
-        .with(lines)
-        .with(filter)
-        .with(filter_fn(tells_no_frames)))
+    Ok(tracing_subscriber::registry().with(lines).with(filter).with(filter_fn(tells_no_frames)))
 }
 
 /// At its finest level the WebSocket library writes whole frames, one with an agent's token to the backend among them.
 fn tells_no_frames(metadata: &Metadata<'_>) -> bool {
-    let of_websocket = ["tungstenite", "tokio_tungstenite"]
-        .iter()
-        .any(|name| metadata.target().starts_with(name));
+    let of_websocket = ["tungstenite", "tokio_tungstenite"].iter().any(|name| metadata.target().starts_with(name));
     !(of_websocket && *metadata.level() == Level::TRACE)
 }
 
@@ -91,10 +86,7 @@ mod tests {
             tracing::debug!(target: "agent_router::router", "not this");
             tracing::info!(target: "hyper", "nor this");
         });
-        assert!(
-            written.contains("INFO agent_router::router: connected agent=\"a\"\n"),
-            "{written}"
-        );
+        assert!(written.contains("INFO agent_router::router: connected agent=\"a\"\n"), "{written}");
         assert_eq!(written.lines().count(), 1, "{written}");
     }
 
@@ -104,10 +96,7 @@ mod tests {
             tracing::info!(agent = "a", "connected");
         });
         let line: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_eq!(
-            [&line["level"], &line["message"], &line["agent"]],
-            ["INFO", "connected", "a"]
-        );
+        assert_eq!([&line["level"], &line["message"], &line["agent"]], ["INFO", "connected", "a"]);
     }
 
     #[test]
@@ -116,9 +105,6 @@ mod tests {
             tracing::trace!(target: "tungstenite::protocol", "Sending frame: hush");
             tracing::debug!(target: "tungstenite::protocol", "closed");
         });
-        assert!(
-            written.contains("closed") && !written.contains("hush"),
-            "{written}"
-        );
+        assert!(written.contains("closed") && !written.contains("hush"), "{written}");
     }
 }

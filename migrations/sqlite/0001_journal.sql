@@ -164,7 +164,7 @@ CREATE INDEX invocations_unsettled ON invocations (accepted)
 CREATE INDEX invocations_by_key ON invocations (caller, agent_id, idempotency_key, accepted)
     WHERE idempotency_key IS NOT NULL;
 
--- Agents and masters that were ever connected.
+-- Agents and masters that ever registered.
 CREATE TABLE agents (
     agent_id   TEXT PRIMARY KEY,
     registered INTEGER,                 -- the position of its last agent.registered; NULL: it never did
@@ -187,11 +187,11 @@ CREATE VIEW history AS
         strftime('%Y-%m-%dT%H:%M:%S', at / 1000000, 'unixepoch') || printf('.%06dZ', at % 1000000) AS at,
         event_kinds.name AS kind,
         nodes.name AS node,
-        lower(
+        CASE WHEN invocation_id IS NOT NULL THEN lower(
             substr(hex(invocation_id), 1, 8) || '-' || substr(hex(invocation_id), 9, 4) || '-' ||
             substr(hex(invocation_id), 13, 4) || '-' || substr(hex(invocation_id), 17, 4) || '-' ||
             substr(hex(invocation_id), 21)
-        ) AS invocation_id,
+        ) END AS invocation_id,
         agent_id,
         caller,
         detail,

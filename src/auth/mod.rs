@@ -102,10 +102,7 @@ impl Authenticator {
             Mode::Development => None,
             Mode::Secured(secret) => Some(Verifier::new(secret)),
         };
-        Self {
-            keys: config.keys.clone(),
-            verifier,
-        }
+        Self { keys: config.keys.clone(), verifier }
     }
 
     /// Whether agents' tokens are verified; in development mode they are not.
@@ -118,10 +115,7 @@ impl Authenticator {
     pub fn socket(&self, headers: &HeaderMap, now: Timestamp) -> Result<Principal, Refused> {
         if let Some(key) = first(headers, API_KEY) {
             let identity = self.keys.master(key).ok_or(Refused::UnknownApiKey)?;
-            return Ok(Principal::Own {
-                identity,
-                credential: None,
-            });
+            return Ok(Principal::Own { identity, credential: None });
         }
         if let Some(value) = first(headers, CUSTOM_AUTHORIZATION) {
             return self.agent(text(value)?, now);
@@ -134,26 +128,19 @@ impl Authenticator {
 
     /// Which master makes this HTTP request: by `api-key`, or else by `Authorization: Bearer`.
     pub fn master(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
-        let key = first(headers, API_KEY)
-            .or_else(|| bearer(headers))
-            .ok_or(Refused::NoCredential)?;
+        let key = first(headers, API_KEY).or_else(|| bearer(headers)).ok_or(Refused::NoCredential)?;
         self.keys.master(key).ok_or(Refused::UnknownApiKey)
     }
 
     fn agent(&self, value: &str, now: Timestamp) -> Result<Principal, Refused> {
         let identity = match &self.verifier {
-            Some(verifier) => {
-                agent_id(&verifier.subject(value, now)?).ok_or(Refused::SubjectNotUuid)?
-            }
+            Some(verifier) => agent_id(&verifier.subject(value, now)?).ok_or(Refused::SubjectNotUuid)?,
             None => match token::unverified_subject(value)? {
                 Some(subject) => self.claimed(&subject)?,
                 None => self.claimed(value)?,
             },
         };
-        Ok(Principal::Own {
-            identity,
-            credential: Some(Credential(value.into())),
-        })
+        Ok(Principal::Own { identity, credential: Some(Credential(value.into())) })
     }
 
     fn invoke_socket(&self, value: &str) -> Result<Principal, Refused> {
@@ -168,9 +155,7 @@ impl Authenticator {
             let target = self.named(target)?;
             return Ok(Principal::Invoke { caller, target });
         }
-        let caller = master
-            .or_else(|| agent_id(caller))
-            .ok_or(Refused::InvokeKeyCaller)?;
+        let caller = master.or_else(|| agent_id(caller)).ok_or(Refused::InvokeKeyCaller)?;
         let target = match target {
             Identity::ML => Identity::ml(),
             target => agent_id(target).ok_or(Refused::InvokeKeyTarget)?,
@@ -181,11 +166,7 @@ impl Authenticator {
     /// Whom a peer says it is, without proof: never a master.
     fn claimed(&self, name: &str) -> Result<Identity, Refused> {
         let identity = self.named(name)?;
-        if identity.is_master() {
-            Err(Refused::MasterName)
-        } else {
-            Ok(identity)
-        }
+        if identity.is_master() { Err(Refused::MasterName) } else { Ok(identity) }
     }
 
     /// A name that will be journaled, so it cannot be a key that came in the wrong place.
@@ -201,19 +182,13 @@ impl Authenticator {
 fn agent_id(text: &str) -> Option<Identity> {
     const HYPHENATED: usize = uuid::fmt::Hyphenated::LENGTH;
 
-    let uuid = Uuid::try_parse(text)
-        .ok()
-        .filter(|_| text.len() == HYPHENATED)?;
+    let uuid = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED)?;
     Identity::new(uuid.as_hyphenated().encode_lower(&mut [0; HYPHENATED])).ok()
 }
 
 /// The first value of the header that is not empty.
 fn first(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&[u8]> {
-    headers
-        .get_all(name)
-        .iter()
-        .map(|value| value.as_bytes().trim_ascii())
-        .find(|value| !value.is_empty())
+    headers.get_all(name).iter().map(|value| value.as_bytes().trim_ascii()).find(|value| !value.is_empty())
 }
 
 fn text(value: &[u8]) -> Result<&str, Refused> {
@@ -222,7 +197,5 @@ fn text(value: &[u8]) -> Result<&str, Refused> {
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, key) = first(headers, AUTHORIZATION)?.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| key.trim_ascii())
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
 }

@@ -26,16 +26,9 @@ pub fn mint_agent_token(secret: &SecretKey, agent: Uuid, expires_at: Timestamp) 
         sub: Uuid,
         exp: i64,
     }
-    let claims = Minted {
-        sub: agent,
-        exp: expires_at.as_micros() / MICROS_PER_SECOND,
-    };
-    jsonwebtoken::encode(
-        &Header::new(Algorithm::HS256),
-        &claims,
-        &EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .expect("a UUID and a number can be written as JSON, and HMAC takes a key of any length")
+    let claims = Minted { sub: agent, exp: expires_at.as_micros() / MICROS_PER_SECOND };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))
+        .expect("a UUID and a number can be written as JSON, and HMAC takes a key of any length")
 }
 
 /// What is read of a token; times may have a fraction (RFC 7519, section 2).
@@ -60,27 +53,22 @@ impl Verifier {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.required_spec_claims.clear();
-        Self {
-            key: DecodingKey::from_secret(secret.as_bytes()),
-            validation,
-        }
+        Self { key: DecodingKey::from_secret(secret.as_bytes()), validation }
     }
 
     /// The subject of a token that is genuine and in time: before `exp`, which must be there, and not before `nbf`. There
     /// is no leeway for clocks that differ; a token's `exp` is far enough away not to need one.
     pub(super) fn subject(&self, token: &str, now: Timestamp) -> Result<String, Refused> {
-        let verified = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(
-            |error| {
-                match error.kind() {
-                    ErrorKind::InvalidSignature => Refused::Signature,
-                    ErrorKind::InvalidAlgorithm => Refused::Algorithm,
-                    ErrorKind::InvalidAudience => Refused::Purpose,
-                    // Of an algorithm that the library has never heard of, `none` above all, it says no more than that.
-                    _ if has_other_algorithm(token) => Refused::Algorithm,
-                    _ => Refused::MalformedToken,
-                }
-            },
-        )?;
+        let verified = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| {
+            match error.kind() {
+                ErrorKind::InvalidSignature => Refused::Signature,
+                ErrorKind::InvalidAlgorithm => Refused::Algorithm,
+                ErrorKind::InvalidAudience => Refused::Purpose,
+                // Of an algorithm that the library has never heard of, `none` above all, it says no more than that.
+                _ if has_other_algorithm(token) => Refused::Algorithm,
+                _ => Refused::MalformedToken,
+            }
+        })?;
         if verified.header.crit.is_some() {
             return Err(Refused::Purpose);
         }
@@ -105,10 +93,7 @@ impl fmt::Debug for Verifier {
 }
 
 /// `seconds` since the epoch; out of range, the farthest moment there is.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "saturates, which is what is wanted of a distant time"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "saturates, which is what is wanted of a distant time")]
 fn moment(seconds: f64) -> Timestamp {
     Timestamp::from_micros((seconds * 1e6) as i64)
 }
@@ -118,9 +103,8 @@ pub(super) fn unverified_subject(value: &str) -> Result<Option<String>, Refused>
     let Some(payload) = payload_of_jwt(value) else {
         return Ok(None);
     };
-    let claims: Value = decode_part(payload)
-        .and_then(|json| serde_json::from_slice(&json).ok())
-        .ok_or(Refused::MalformedToken)?;
+    let claims: Value =
+        decode_part(payload).and_then(|json| serde_json::from_slice(&json).ok()).ok_or(Refused::MalformedToken)?;
     match claims.get("sub") {
         Some(Value::String(subject)) => Ok(Some(subject.clone())),
         _ => Err(Refused::MalformedToken),
@@ -135,11 +119,7 @@ fn payload_of_jwt(value: &str) -> Option<&str> {
 }
 
 fn has_other_algorithm(token: &str) -> bool {
-    token
-        .split('.')
-        .next()
-        .and_then(algorithm)
-        .is_some_and(|name| name != "HS256")
+    token.split('.').next().and_then(algorithm).is_some_and(|name| name != "HS256")
 }
 
 fn algorithm(header: &str) -> Option<String> {
@@ -147,9 +127,7 @@ fn algorithm(header: &str) -> Option<String> {
     struct Named {
         alg: String,
     }
-    serde_json::from_slice::<Named>(&decode_part(header)?)
-        .ok()
-        .map(|header| header.alg)
+    serde_json::from_slice::<Named>(&decode_part(header)?).ok().map(|header| header.alg)
 }
 
 fn decode_part(part: &str) -> Option<Vec<u8>> {

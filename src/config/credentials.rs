@@ -34,37 +34,22 @@ impl fmt::Display for Weakness {
 }
 
 /// Reads the secrets. A weak one is a problem where others can reach the router, and a warning on loopback.
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    listen_addr: SocketAddr,
-) -> (Mode, MasterKeys, Vec<String>) {
+pub(super) fn read(reader: &mut Reader<'_>, listen_addr: SocketAddr) -> (Mode, MasterKeys, Vec<String>) {
     let (mode, weak_secret) = mode(reader);
     let (backend, weak_backend) = api_key(reader, &MASTER_BE_API_KEY);
     let (ml, weak_ml) = api_key(reader, &MASTER_AGENT_API_KEY);
     if backend == ml {
-        let message = format_args!(
-            "is the same as {}: the masters could not be told apart",
-            MASTER_BE_API_KEY.name
-        );
-        reader
-            .problems
-            .push(Problem::new(&MASTER_AGENT_API_KEY, message));
+        let message = format_args!("is the same as {}: the masters could not be told apart", MASTER_BE_API_KEY.name);
+        reader.problems.push(Problem::new(&MASTER_AGENT_API_KEY, message));
     }
 
     let on_loopback = listen_addr.ip().to_canonical().is_loopback();
     let mut warnings = Vec::new();
-    let weaknesses = [
-        (&SECRET_KEY, weak_secret),
-        (&MASTER_BE_API_KEY, weak_backend),
-        (&MASTER_AGENT_API_KEY, weak_ml),
-    ];
+    let weaknesses = [(&SECRET_KEY, weak_secret), (&MASTER_BE_API_KEY, weak_backend), (&MASTER_AGENT_API_KEY, weak_ml)];
     for (variable, weakness) in weaknesses {
         let Some(weakness) = weakness else { continue };
         if on_loopback {
-            warnings.push(format!(
-                "{} {weakness}: fit for a loopback address only",
-                variable.name
-            ));
+            warnings.push(format!("{} {weakness}: fit for a loopback address only", variable.name));
         } else {
             let message = format_args!(
                 "{weakness}, and others can reach {listen_addr}: \
@@ -78,37 +63,22 @@ pub(super) fn read(
 
 fn mode(reader: &mut Reader<'_>) -> (Mode, Option<Weakness>) {
     match reader.text(&SECRET_KEY) {
-        Some(key) => (
-            Mode::Secured(SecretKey::new(&key)),
-            short(&key, SecretKey::MIN_BYTES),
-        ),
+        Some(key) => (Mode::Secured(SecretKey::new(&key)), short(&key, SecretKey::MIN_BYTES)),
         None => (Mode::Development, Some(Weakness::Unset)),
     }
 }
 
 fn api_key(reader: &mut Reader<'_>, variable: &Variable) -> (ApiKey, Option<Weakness>) {
-    let key = reader
-        .text(variable)
-        .or_else(|| variable.default.map(str::to_owned))
-        .unwrap_or_default();
+    let key = reader.text(variable).or_else(|| variable.default.map(str::to_owned)).unwrap_or_default();
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = "must be visible ASCII without spaces, as it goes in a header";
         reader.problems.push(Problem::new(variable, message));
     }
-    let published = PUBLISHED_KEYS
-        .iter()
-        .any(|published| published.default == Some(&key));
-    let weakness = if published {
-        Some(Weakness::Published)
-    } else {
-        short(&key, MIN_API_KEY_BYTES)
-    };
+    let published = PUBLISHED_KEYS.iter().any(|published| published.default == Some(&key));
+    let weakness = if published { Some(Weakness::Published) } else { short(&key, MIN_API_KEY_BYTES) };
     (ApiKey::new(&key), weakness)
 }
 
 fn short(secret: &str, least: usize) -> Option<Weakness> {
-    (secret.len() < least).then_some(Weakness::Short {
-        bytes: secret.len(),
-        least,
-    })
+    (secret.len() < least).then_some(Weakness::Short { bytes: secret.len(), least })
 }

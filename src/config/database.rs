@@ -22,30 +22,20 @@ impl Database {
             "sqlite" => {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
                 if path.is_empty() || path.ends_with('/') {
-                    return Err(format!(
-                        "is {url:?}: it names no file, such as sqlite://agent-router.db"
-                    ));
+                    return Err(format!("is {url:?}: it names no file, such as sqlite://agent-router.db"));
                 }
                 if path.contains(":memory:") {
-                    return Err(format!(
-                        "is {url:?}: the journal must be a file, memory is not durable"
-                    ));
+                    return Err(format!("is {url:?}: the journal must be a file, memory is not durable"));
                 }
                 if path.contains(['?', '#']) || path.chars().any(char::is_control) {
-                    return Err(format!(
-                        "is {url:?}: it must be sqlite:// and a path, without parameters"
-                    ));
+                    return Err(format!("is {url:?}: it must be sqlite:// and a path, without parameters"));
                 }
                 Ok(Self::Sqlite { path: path.into() })
             }
-            "postgres" | "postgresql" => Err(
-                "is a Postgres URL: Postgres is not supported by this version: use sqlite://…"
-                    .to_owned(),
-            ),
-            _ => Err(
-                "has a scheme that is not supported: it must be sqlite:// and the path of a file"
-                    .to_owned(),
-            ),
+            "postgres" | "postgresql" => {
+                Err("is a Postgres URL: Postgres is not supported by this version: use sqlite://…".to_owned())
+            }
+            _ => Err("has a scheme that is not supported: it must be sqlite:// and the path of a file".to_owned()),
         }
     }
 }
@@ -66,44 +56,24 @@ mod tests {
             ("sqlite://../a b%20c.db", "../a b%20c.db"),
         ];
         for (url, path) in cases {
-            assert_eq!(
-                Database::parse(url),
-                Ok(Database::Sqlite {
-                    path: Path::new(path).into()
-                }),
-                "{url}"
-            );
+            assert_eq!(Database::parse(url), Ok(Database::Sqlite { path: Path::new(path).into() }), "{url}");
         }
     }
 
     #[test]
     fn what_is_no_durable_file_is_refused() {
-        for url in [
-            "sqlite:",
-            "sqlite://",
-            "sqlite:///tmp/",
-            "sqlite::memory:",
-            "sqlite://a.db?mode=ro",
-            "a.db",
-        ] {
+        for url in ["sqlite:", "sqlite://", "sqlite:///tmp/", "sqlite::memory:", "sqlite://a.db?mode=ro", "a.db"] {
             assert!(Database::parse(url).is_err(), "{url}");
         }
     }
 
     #[test]
     fn other_databases_are_refused_without_repeating_a_password() {
-        for url in [
-            "postgres://u:hush@h/db",
-            "postgresql://u:hush@h/db",
-            "mysql://u:hush@h/db",
-        ] {
+        for url in ["postgres://u:hush@h/db", "postgresql://u:hush@h/db", "mysql://u:hush@h/db"] {
             let refusal = Database::parse(url).unwrap_err();
             assert!(!refusal.contains("hush"), "{refusal}");
         }
         let refusal = Database::parse("postgres://h/db").unwrap_err();
-        assert!(
-            refusal.contains("Postgres is not supported by this version: use sqlite://…"),
-            "{refusal}"
-        );
+        assert!(refusal.contains("Postgres is not supported by this version: use sqlite://…"), "{refusal}");
     }
 }

@@ -15,9 +15,7 @@ pub enum DotenvError {
         source: io::Error,
     },
     /// A line is not `NAME=value`, or a quote or substitution in it is wrong.
-    #[error(
-        "{path}, line {line}: not a valid NAME=value (put a value with spaces, # or $ in single quotes)"
-    )]
+    #[error("{path}, line {line}: not a valid NAME=value (put a value with spaces, # or $ in single quotes)")]
     Malformed {
         /// The file.
         path: String,
@@ -35,26 +33,16 @@ pub fn load_dotenv(path: &Path) -> Result<bool, DotenvError> {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => {
-            return Err(DotenvError::Unreadable {
-                path: shown(),
-                source,
-            });
+            return Err(DotenvError::Unreadable { path: shown(), source });
         }
     };
-    let mut lines = LineByLine {
-        text: &text,
-        read: 0,
-    };
+    let mut lines = LineByLine { text: &text, read: 0 };
     match dotenvy::from_read(&mut lines) {
         Ok(()) => Ok(true),
-        Err(dotenvy::Error::LineParse(entry, _)) => Err(DotenvError::Malformed {
-            path: shown(),
-            line: lines.line_of(&entry),
-        }),
-        Err(error) => Err(DotenvError::Unreadable {
-            path: shown(),
-            source: io::Error::other(error.to_string()),
-        }),
+        Err(dotenvy::Error::LineParse(entry, _)) => {
+            Err(DotenvError::Malformed { path: shown(), line: lines.line_of(&entry) })
+        }
+        Err(error) => Err(DotenvError::Unreadable { path: shown(), source: io::Error::other(error.to_string()) }),
     }
 }
 
@@ -67,22 +55,15 @@ struct LineByLine<'a> {
 impl LineByLine<'_> {
     /// The line on which the entry begins that was read last. An open quote makes it span several.
     fn line_of(&self, entry: &str) -> usize {
-        let read = self.text.as_bytes()[..self.read]
-            .split_inclusive(|byte| *byte == b'\n')
-            .count();
-        (read + 1)
-            .saturating_sub(entry.lines().count().max(1))
-            .max(1)
+        let read = self.text.as_bytes()[..self.read].split_inclusive(|byte| *byte == b'\n').count();
+        (read + 1).saturating_sub(entry.lines().count().max(1)).max(1)
     }
 }
 
 impl Read for LineByLine<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = &self.text.as_bytes()[self.read..];
-        let line = rest
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .map_or(rest.len(), |end| end + 1);
+        let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
         let taken = line.min(buffer.len());
         buffer[..taken].copy_from_slice(&rest[..taken]);
         self.read += taken;
@@ -119,22 +100,13 @@ mod tests {
     fn a_malformed_line_is_named_without_its_text() {
         let cases = [
             ("hush", 1),
-            (
-                "# one\n\nDOTENV_TEST_A=1\nSECRET KEY=hush\nDOTENV_TEST_B=2\n",
-                4,
-            ),
+            ("# one\n\nDOTENV_TEST_A=1\nSECRET KEY=hush\nDOTENV_TEST_B=2\n", 4),
             ("DOTENV_TEST_A=1\r\nDOTENV_TEST_SECRET=hush hush\r\n", 2),
-            (
-                "DOTENV_TEST_A=1\nDOTENV_TEST_SECRET='hush\nDOTENV_TEST_B=2\nDOTENV_TEST_C=3\n",
-                2,
-            ),
+            ("DOTENV_TEST_A=1\nDOTENV_TEST_SECRET='hush\nDOTENV_TEST_B=2\nDOTENV_TEST_C=3\n", 2),
         ];
         for (text, line) in cases {
             let error = load(text).unwrap_err().to_string();
-            assert!(
-                error.contains(&format!(".env, line {line}:")),
-                "{text:?}: {error}"
-            );
+            assert!(error.contains(&format!(".env, line {line}:")), "{text:?}: {error}");
             assert!(!error.contains("hush"), "{error}");
         }
     }

@@ -58,8 +58,7 @@ impl Limits {
         let max_attempts = reader.count(&v::MAX_ATTEMPTS_LIMIT, 1..=10_000);
         Self {
             default_ttl: reader.duration_within(&v::DEFAULT_TTL, Duration::ZERO..=max_deadline),
-            default_deadline: reader
-                .duration_within(&v::DEFAULT_DEADLINE, MILLISECOND..=max_deadline),
+            default_deadline: reader.duration_within(&v::DEFAULT_DEADLINE, MILLISECOND..=max_deadline),
             max_deadline,
             default_max_attempts: reader.count(&v::DEFAULT_MAX_ATTEMPTS, 1..=max_attempts),
             max_attempts,
@@ -101,8 +100,7 @@ impl SocketSettings {
             max_frame_bytes: reader.size(&v::MAX_FRAME_BYTES, 16 << 10..=16 << 20),
             max_connections: reader.count(&v::MAX_CONNECTIONS, 1..=1_000_000),
             ping_interval: reader.duration(&v::PING_INTERVAL, 10 * MILLISECOND..=60 * MINUTE),
-            slow_reader_timeout: reader
-                .duration(&v::SLOW_READER_TIMEOUT, 10 * MILLISECOND..=60 * MINUTE),
+            slow_reader_timeout: reader.duration(&v::SLOW_READER_TIMEOUT, 10 * MILLISECOND..=60 * MINUTE),
             header_timeout: reader.duration(&v::HEADER_TIMEOUT, 10 * MILLISECOND..=60 * MINUTE),
         }
     }

@@ -93,12 +93,9 @@ impl Config {
         let mut reader = Reader::new(lookup);
         let listen_addr = reader.required(&v::LISTEN_ADDR, listen_addr);
         let database = database(&mut reader);
-        let node_id = reader.optional(&v::NODE_ID, node_id).unwrap_or_else(|| {
-            format!(
-                "{}/{listen_addr}",
-                host_name().unwrap_or_else(|| "localhost".to_owned())
-            )
-        });
+        let node_id = reader
+            .optional(&v::NODE_ID, node_id)
+            .unwrap_or_else(|| format!("{}/{listen_addr}", host_name().unwrap_or_else(|| "localhost".to_owned())));
         let (mode, keys, warnings) = credentials::read(&mut reader, listen_addr);
         let config = Self {
             listen_addr,
@@ -106,32 +103,20 @@ impl Config {
             node_id,
             mode,
             keys,
-            allowed_origins: reader
-                .optional(&v::ALLOWED_ORIGINS, AllowedOrigins::parse)
-                .unwrap_or_default(),
+            allowed_origins: reader.optional(&v::ALLOWED_ORIGINS, AllowedOrigins::parse).unwrap_or_default(),
             limits: Limits::read(&mut reader),
             socket: SocketSettings::read(&mut reader),
-            shutdown_grace: reader
-                .duration(&v::SHUTDOWN_GRACE, Duration::ZERO..=Duration::from_hours(1)),
+            shutdown_grace: reader.duration(&v::SHUTDOWN_GRACE, Duration::ZERO..=Duration::from_hours(1)),
             log_format: reader.required(&v::LOG_FORMAT, log_format),
             log_filter: reader.required(&v::RUST_LOG, log_filter),
             warnings,
         };
-        if reader.problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigErrors(reader.problems))
-        }
+        if reader.problems.is_empty() { Ok(config) } else { Err(ConfigErrors(reader.problems)) }
     }
 }
 
 fn listen_addr(text: &str) -> Result<SocketAddr, String> {
-    let localhost = || {
-        text.strip_prefix("localhost:")?
-            .parse()
-            .ok()
-            .map(|port| (Ipv4Addr::LOCALHOST, port).into())
-    };
+    let localhost = || text.strip_prefix("localhost:")?.parse().ok().map(|port| (Ipv4Addr::LOCALHOST, port).into());
     text.parse().ok().or_else(localhost).ok_or_else(|| {
         "an IP address and a port, such as 127.0.0.1:8080, localhost:8080, 0.0.0.0:8080 or [::1]:0".to_owned()
     })
@@ -140,15 +125,10 @@ fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 /// Not read like the others: what is wrong with it is said without repeating a password.
 fn database(reader: &mut Reader<'_>) -> Database {
     let url = reader.text(&v::DATABASE_URL);
-    let url = url
-        .as_deref()
-        .or(v::DATABASE_URL.default)
-        .unwrap_or_default();
+    let url = url.as_deref().or(v::DATABASE_URL.default).unwrap_or_default();
     Database::parse(url).unwrap_or_else(|wrong| {
         reader.problems.push(Problem::new(&v::DATABASE_URL, wrong));
-        Database::Sqlite {
-            path: Path::new("").into(),
-        }
+        Database::Sqlite { path: Path::new("").into() }
     })
 }
 
@@ -169,9 +149,7 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!(
-            "a level (error, warn, info, debug, trace), or levels by module ({error})"
-        )),
+        Err(error) => Err(format!("a level (error, warn, info, debug, trace), or levels by module ({error})")),
     }
 }
 

@@ -26,9 +26,7 @@ impl AllowedOrigins {
     /// Whether a request with this `Origin` may open a socket. One without the header always may.
     #[must_use]
     pub fn allows(&self, origin: &str) -> bool {
-        self.0
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
 }
 
@@ -41,21 +39,12 @@ fn is_origin(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    let host_is_plain = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let host_is_plain = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        }
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
     };
     let implied_port = if scheme == "http" { 80 } else { 443 };
-    host_is_plain
-        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != implied_port))
+    host_is_plain && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != implied_port))
 }
 
 #[cfg(test)]
@@ -64,10 +53,8 @@ mod tests {
 
     #[test]
     fn an_origin_is_compared_whole() {
-        let origins = AllowedOrigins::parse(
-            "https://console.example.com, http://LOCALHOST:3000, http://[::1]:8000,",
-        )
-        .unwrap();
+        let origins =
+            AllowedOrigins::parse("https://console.example.com, http://LOCALHOST:3000, http://[::1]:8000,").unwrap();
         assert!(origins.allows("https://console.example.com"));
         assert!(origins.allows("http://localhost:3000"));
         assert!(origins.allows("http://[::1]:8000"));

@@ -17,20 +17,14 @@ pub struct Problem {
 impl Problem {
     /// A problem of which the value says nothing, or must not be shown.
     pub(super) fn new(variable: &Variable, message: impl fmt::Display) -> Self {
-        Self {
-            variable: variable.name,
-            message: format!("{} {message}", variable.name),
-        }
+        Self { variable: variable.name, message: format!("{} {message}", variable.name) }
     }
 
     /// A wrong value.
     pub(super) fn value(variable: &Variable, value: &str, allowed: impl fmt::Display) -> Self {
         let shown: String = value.chars().take(SHOWN_CHARS).collect();
         let cut = if shown.len() < value.len() { "…" } else { "" };
-        Self::new(
-            variable,
-            format_args!("is {shown:?}{cut}: it must be {allowed}"),
-        )
+        Self::new(variable, format_args!("is {shown:?}{cut}: it must be {allowed}"))
     }
 
     /// The variable to change.
@@ -61,8 +55,6 @@ impl ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration cannot be used:")?;
-        self.0
-            .iter()
-            .try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }

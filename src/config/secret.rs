@@ -85,9 +85,7 @@ impl MasterKeys {
     #[must_use]
     pub fn master(&self, presented: &[u8]) -> Option<Identity> {
         let [backend, ml] = [&self.backend, &self.ml].map(|key| key.matches(presented));
-        backend
-            .then(Identity::backend)
-            .or_else(|| ml.then(Identity::ml))
+        backend.then(Identity::backend).or_else(|| ml.then(Identity::ml))
     }
 }
 
@@ -110,11 +108,7 @@ impl Mode {
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_secured() {
-            "secured"
-        } else {
-            "development"
-        })
+        f.write_str(if self.is_secured() { "secured" } else { "development" })
     }
 }
 
@@ -123,10 +117,7 @@ mod tests {
     use super::*;
 
     fn keys() -> MasterKeys {
-        MasterKeys {
-            backend: ApiKey::new("be-key"),
-            ml: ApiKey::new("ml-key"),
-        }
+        MasterKeys { backend: ApiKey::new("be-key"), ml: ApiKey::new("ml-key") }
     }
 
     #[test]
@@ -141,14 +132,8 @@ mod tests {
     #[test]
     fn secrets_are_not_printed() {
         let printed = format!("{:?} {:?}", keys(), Mode::Secured(SecretKey::new("hush")));
-        assert!(
-            !printed.contains("key\"") && !printed.contains("hush"),
-            "{printed}"
-        );
-        assert_eq!(
-            format!("{:?}", SecretKey::new("hush")),
-            "SecretKey(redacted)"
-        );
+        assert!(!printed.contains("key\"") && !printed.contains("hush"), "{printed}");
+        assert_eq!(format!("{:?}", SecretKey::new("hush")), "SecretKey(redacted)");
         assert_eq!(format!("{:?}", ApiKey::new("hush")), "ApiKey(redacted)");
     }
 }

@@ -4,20 +4,13 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn config(set: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-    Config::from_lookup(|name| {
-        set.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| (*value).to_owned())
-    })
+    Config::from_lookup(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
 }
 
 /// The variables that are complained about, and the whole report.
 fn problems(set: &[(&str, &str)]) -> (Vec<&'static str>, String) {
     let errors = config(set).unwrap_err();
-    (
-        errors.problems().iter().map(Problem::variable).collect(),
-        errors.to_string(),
-    )
+    (errors.problems().iter().map(Problem::variable).collect(), errors.to_string())
 }
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -32,39 +25,20 @@ const REACHABLE: [(&str, &str); 4] = [
 fn nothing_set_is_development_mode_on_loopback() {
     let config = config(&[]).unwrap();
     assert_eq!(config.listen_addr, ([127, 0, 0, 1], 8080).into());
-    assert_eq!(
-        config.database,
-        Database::Sqlite {
-            path: "agent-router.db".into()
-        }
-    );
-    assert!(
-        config.node_id.ends_with("/127.0.0.1:8080"),
-        "{}",
-        config.node_id
-    );
+    assert_eq!(config.database, Database::Sqlite { path: "agent-router.db".into() });
+    assert!(config.node_id.ends_with("/127.0.0.1:8080"), "{}", config.node_id);
     assert_eq!(config.mode, Mode::Development);
     assert_eq!(config.limits.default_ttl, Duration::from_mins(1));
     assert_eq!(config.limits.max_queued_bytes, 64 << 20);
     assert_eq!(config.socket.max_frame_bytes, 1 << 20);
     assert_eq!(config.log_format, LogFormat::Text);
-    let warned: Vec<_> = config
-        .warnings()
-        .iter()
-        .map(|warning| warning.split(' ').next().unwrap())
-        .collect();
-    assert_eq!(
-        warned,
-        ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY"]
-    );
+    let warned: Vec<_> = config.warnings().iter().map(|warning| warning.split(' ').next().unwrap()).collect();
+    assert_eq!(warned, ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY"]);
 }
 
 #[test]
 fn an_empty_value_is_none() {
-    let empty: Vec<_> = VARIABLES
-        .iter()
-        .map(|variable| (variable.name, ""))
-        .collect();
+    let empty: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
     assert_eq!(config(&empty), config(&[]));
 }
 
@@ -76,13 +50,7 @@ fn exactly_the_listed_variables_are_read() {
         None
     };
     Config::from_lookup(lookup).unwrap();
-    assert_eq!(
-        asked.into_inner(),
-        VARIABLES
-            .iter()
-            .map(|variable| variable.name.to_owned())
-            .collect()
-    );
+    assert_eq!(asked.into_inner(), VARIABLES.iter().map(|variable| variable.name.to_owned()).collect());
 }
 
 #[test]
@@ -126,10 +94,7 @@ fn every_problem_is_reported_at_once_with_variable_value_and_what_is_allowed() {
 #[test]
 fn a_long_or_strange_value_is_shown_cut_and_escaped() {
     let (_, report) = problems(&[("LOG_FORMAT", &format!("\n{}", "x".repeat(1_000)))]);
-    assert!(
-        report.len() < 250 && report.contains("\"\\nxxx") && report.contains("\"…"),
-        "{report}"
-    );
+    assert!(report.len() < 250 && report.contains("\"\\nxxx") && report.contains("\"…"), "{report}");
 }
 
 #[cfg(unix)]
@@ -139,19 +104,13 @@ fn a_value_that_is_no_text_is_a_problem() {
 
     let lookup = |name: &str| (name == "NODE_ID").then(|| OsString::from_vec(vec![0xff]));
     let errors = Config::read(&lookup).unwrap_err();
-    assert_eq!(
-        errors.problems()[0].to_string(),
-        "NODE_ID is not valid UTF-8"
-    );
+    assert_eq!(errors.problems()[0].to_string(), "NODE_ID is not valid UTF-8");
 }
 
 #[test]
 fn defaults_stay_within_the_bounds_that_are_set() {
     let short = config(&[("MAX_DEADLINE", "30s")]).unwrap().limits;
-    assert_eq!(
-        [short.default_ttl, short.default_deadline],
-        [Duration::from_secs(30); 2]
-    );
+    assert_eq!([short.default_ttl, short.default_deadline], [Duration::from_secs(30); 2]);
     let (variables, _) = problems(&[
         ("MAX_DEADLINE", "30s"),
         ("DEFAULT_TTL", "31s"),
@@ -159,10 +118,7 @@ fn defaults_stay_within_the_bounds_that_are_set() {
         ("MAX_ATTEMPTS_LIMIT", "2"),
         ("DEFAULT_MAX_ATTEMPTS", "3"),
     ]);
-    assert_eq!(
-        variables,
-        ["DEFAULT_TTL", "DEFAULT_DEADLINE", "DEFAULT_MAX_ATTEMPTS"]
-    );
+    assert_eq!(variables, ["DEFAULT_TTL", "DEFAULT_DEADLINE", "DEFAULT_MAX_ATTEMPTS"]);
 }
 
 #[test]
@@ -173,26 +129,10 @@ fn loopback_has_several_names() {
         ("127.1.2.3:9", "127.1.2.3:9"),
         ("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:9"),
     ] {
-        assert_eq!(
-            config(&[("LISTEN_ADDR", text)])
-                .unwrap()
-                .listen_addr
-                .to_string(),
-            expected
-        );
+        assert_eq!(config(&[("LISTEN_ADDR", text)]).unwrap().listen_addr.to_string(), expected);
     }
-    for text in [
-        "example.com:80",
-        "localhost",
-        ":80",
-        "127.0.0.1:65536",
-        "127.0.0.1:80 ",
-    ] {
-        assert_eq!(
-            problems(&[("LISTEN_ADDR", text)]).0,
-            ["LISTEN_ADDR"],
-            "{text}"
-        );
+    for text in ["example.com:80", "localhost", ":80", "127.0.0.1:65536", "127.0.0.1:80 "] {
+        assert_eq!(problems(&[("LISTEN_ADDR", text)]).0, ["LISTEN_ADDR"], "{text}");
     }
 }
 
@@ -200,11 +140,7 @@ fn loopback_has_several_names() {
 fn any_other_address_needs_secrets_of_ones_own() {
     for addr in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:80"] {
         let (variables, report) = problems(&[("LISTEN_ADDR", addr)]);
-        assert_eq!(
-            variables,
-            ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY"],
-            "{addr}"
-        );
+        assert_eq!(variables, ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY"], "{addr}");
         assert!(report.contains(addr), "{report}");
     }
     let config = config(&REACHABLE).unwrap();
@@ -217,13 +153,9 @@ fn weak_secrets_stay_on_loopback() {
     for (variable, weak) in [
         ("SECRET_KEY", "0123456789abcdef0123456789abcde"),
         ("MASTER_BE_API_KEY", "0123456789abcde"),
-        (
-            "MASTER_BE_API_KEY",
-            v::MASTER_AGENT_API_KEY.default.unwrap(),
-        ),
+        ("MASTER_BE_API_KEY", v::MASTER_AGENT_API_KEY.default.unwrap()),
     ] {
-        let mut set =
-            REACHABLE.map(|(name, value)| (name, if name == variable { weak } else { value }));
+        let mut set = REACHABLE.map(|(name, value)| (name, if name == variable { weak } else { value }));
         let (variables, report) = problems(&set);
         assert_eq!(variables, [variable]);
         assert!(!report.contains(weak), "{report}");
@@ -236,19 +168,12 @@ fn weak_secrets_stay_on_loopback() {
 
 #[test]
 fn master_keys_fit_in_a_header_and_differ() {
-    for wrong in [
-        "with space-0123456789",
-        "tab\t-0123456789abcdef",
-        "schlüssel-0123456789",
-    ] {
+    for wrong in ["with space-0123456789", "tab\t-0123456789abcdef", "schlüssel-0123456789"] {
         let (variables, report) = problems(&[("MASTER_BE_API_KEY", wrong)]);
         assert_eq!(variables, ["MASTER_BE_API_KEY"]);
         assert!(!report.contains("0123456789"), "{report}");
     }
-    let (variables, report) = problems(&[
-        ("MASTER_BE_API_KEY", SECRET),
-        ("MASTER_AGENT_API_KEY", SECRET),
-    ]);
+    let (variables, report) = problems(&[("MASTER_BE_API_KEY", SECRET), ("MASTER_AGENT_API_KEY", SECRET)]);
     assert_eq!(variables, ["MASTER_AGENT_API_KEY"]);
     assert!(!report.contains(SECRET), "{report}");
 }

@@ -82,7 +82,7 @@ variables! {
     MAX_FRAME_BYTES = Some("1MiB"),
         "The largest frame that is sent to anyone. The stock clients close the connection above 1MiB.";
     MAX_CONNECTIONS = Some("20000"),
-        "The most connections that are open at the same time.";
+        "The most WebSockets that are open at the same time.";
     PING_INTERVAL = Some("20s"),
         "How often each socket is pinged. A peer that misses two pings is taken for dead.";
     SLOW_READER_TIMEOUT = Some("10s"),

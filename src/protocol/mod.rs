@@ -16,8 +16,7 @@ pub mod outbound;
 pub mod strict;
 
 pub use inbound::{
-    Answer, AnswerKind, BadFrame, Cancel, Dialect, Inbound, Invoke, InvokeOptions, Log, Register,
-    Version, parse,
+    Answer, AnswerKind, BadFrame, Cancel, Dialect, Inbound, Invoke, InvokeOptions, Log, Register, Version, parse,
 };
 pub use outbound::{Addition, Delivery, ErrorAddition};
 pub use strict::to_strict;

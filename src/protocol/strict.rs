@@ -12,11 +12,7 @@ use super::json::{Escaped, escape};
 /// six characters.
 #[must_use]
 pub fn to_strict(text: &[u8]) -> Cow<'_, [u8]> {
-    let mut rewritten = Rewritten {
-        text,
-        copied: 0,
-        out: Vec::new(),
-    };
+    let mut rewritten = Rewritten { text, copied: 0, out: Vec::new() };
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         at = match byte {
@@ -51,8 +47,7 @@ impl<'a> Rewritten<'a> {
             match byte {
                 b'"' => return at + 1,
                 b'\\' => {
-                    let (escaped, length) =
-                        escape(&self.text[at..]).unwrap_or((Escaped::Character('\\'), 1));
+                    let (escaped, length) = escape(&self.text[at..]).unwrap_or((Escaped::Character('\\'), 1));
                     if escaped == Escaped::LoneSurrogate {
                         self.insert(at, b'\\');
                     }
@@ -106,11 +101,7 @@ mod tests {
     fn becomes(python: &str, strict: &str) {
         let made = to_strict(python.as_bytes());
         assert_eq!(String::from_utf8_lossy(&made), strict);
-        assert_eq!(
-            matches!(made, Cow::Borrowed(_)),
-            python == strict,
-            "{python}"
-        );
+        assert_eq!(matches!(made, Cow::Borrowed(_)), python == strict, "{python}");
         serde_json::from_slice::<serde_json::Value>(&made).unwrap();
     }
 
@@ -118,9 +109,7 @@ mod tests {
     fn a_strict_text_is_left_alone() {
         becomes(
             r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "#,
-            {
-                r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "#
-            },
+            { r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "# },
         );
         becomes("[18446744073709551615,-9223372036854775808,-0,1e-400]", {
             "[18446744073709551615,-9223372036854775808,-0,1e-400]"
@@ -129,14 +118,8 @@ mod tests {
 
     #[test]
     fn numbers_that_strict_readers_lack_become_strings() {
-        becomes(
-            "[NaN, Infinity,-Infinity]",
-            r#"["NaN", "Infinity","-Infinity"]"#,
-        );
-        becomes(
-            r#"{"n":18446744073709551616}"#,
-            r#"{"n":"18446744073709551616"}"#,
-        );
+        becomes("[NaN, Infinity,-Infinity]", r#"["NaN", "Infinity","-Infinity"]"#);
+        becomes(r#"{"n":18446744073709551616}"#, r#"{"n":"18446744073709551616"}"#);
         becomes("-9223372036854775809", r#""-9223372036854775809""#);
         becomes("[1e999,-1.5E+400]", r#"["1e999","-1.5E+400"]"#);
     }
@@ -144,9 +127,6 @@ mod tests {
     #[test]
     fn a_lone_surrogate_becomes_its_own_characters() {
         becomes(r#""\ud800""#, r#""\\ud800""#);
-        becomes(
-            r#"{"\uDC00": "\ud83dx\ud83d\ud83d\ude00\n"}"#,
-            r#"{"\\uDC00": "\\ud83dx\\ud83d\ud83d\ude00\n"}"#,
-        );
+        becomes(r#"{"\uDC00": "\ud83dx\ud83d\ud83d\ude00\n"}"#, r#"{"\\uDC00": "\\ud83dx\\ud83d\ud83d\ude00\n"}"#);
     }
 }

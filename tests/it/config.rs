@@ -23,15 +23,9 @@ fn example() -> Vec<Setting> {
         match line.strip_prefix('#') {
             Some(words) if words.is_empty() || words.starts_with(' ') => help.push(words.trim()),
             Some(setting) => {
-                let (name, value) = setting
-                    .split_once('=')
-                    .unwrap_or_else(|| panic!("no setting: {line}"));
+                let (name, value) = setting.split_once('=').unwrap_or_else(|| panic!("no setting: {line}"));
                 let help = std::mem::take(&mut help).join(" ");
-                settings.push(Setting {
-                    help,
-                    name: name.to_owned(),
-                    value: value.to_owned(),
-                });
+                settings.push(Setting { help, name: name.to_owned(), value: value.to_owned() });
             }
             None => {
                 assert_eq!(line, "", "the example sets nothing");
@@ -44,19 +38,12 @@ fn example() -> Vec<Setting> {
 
 #[test]
 fn the_example_lists_what_the_code_reads_with_its_help_and_default() {
-    let listed: Vec<_> = example()
-        .into_iter()
-        .map(|setting| (setting.name, setting.value, setting.help))
-        .collect();
+    let listed: Vec<_> = example().into_iter().map(|setting| (setting.name, setting.value, setting.help)).collect();
     let read: Vec<_> = VARIABLES
         .iter()
         .map(|variable| {
             let default = variable.default.unwrap_or_default();
-            (
-                variable.name.to_owned(),
-                default.to_owned(),
-                variable.help.to_owned(),
-            )
+            (variable.name.to_owned(), default.to_owned(), variable.help.to_owned())
         })
         .collect();
     assert_eq!(listed, read);
@@ -65,16 +52,8 @@ fn the_example_lists_what_the_code_reads_with_its_help_and_default() {
 #[test]
 fn the_example_with_every_line_taken_in_is_the_same_as_nothing_set() {
     let example = example();
-    let lookup = |name: &str| {
-        example
-            .iter()
-            .find(|setting| setting.name == name)
-            .map(|setting| setting.value.clone())
-    };
-    assert_eq!(
-        Config::from_lookup(lookup).unwrap(),
-        Config::from_lookup(|_| None).unwrap()
-    );
+    let lookup = |name: &str| example.iter().find(|setting| setting.name == name).map(|setting| setting.value.clone());
+    assert_eq!(Config::from_lookup(lookup).unwrap(), Config::from_lookup(|_| None).unwrap());
 }
 
 /// Runs the router where it must not start, with this `.env` and environment; what it says on standard error.
@@ -109,11 +88,7 @@ fn refusal(dotenv: &str, environment: &[(&str, &str)]) -> (ExitStatus, String) {
 fn the_router_says_everything_that_is_wrong_and_does_not_start() {
     let (status, said) = refusal(
         "DATABASE_URL=postgres://router:hush@db/router\nLOG_FORMAT=xml\n",
-        &[
-            ("LISTEN_ADDR", "0.0.0.0:0"),
-            ("LOG_FORMAT", "text"),
-            ("MAX_QUEUED", "none"),
-        ],
+        &[("LISTEN_ADDR", "0.0.0.0:0"), ("LOG_FORMAT", "text"), ("MAX_QUEUED", "none")],
     );
     assert!(!status.success());
     for part in [
@@ -126,18 +101,12 @@ fn the_router_says_everything_that_is_wrong_and_does_not_start() {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
     assert!(!said.contains("hush"), "{said}");
-    assert!(
-        !said.contains("LOG_FORMAT"),
-        "the environment wins over .env: {said}"
-    );
+    assert!(!said.contains("LOG_FORMAT"), "the environment wins over .env: {said}");
 }
 
 #[test]
 fn a_malformed_env_file_is_named_with_its_line() {
-    let (status, said) = refusal(
-        "# settings\nSECRET_KEY 'hush\n",
-        &[("LISTEN_ADDR", "127.0.0.1:0")],
-    );
+    let (status, said) = refusal("# settings\nSECRET_KEY 'hush\n", &[("LISTEN_ADDR", "127.0.0.1:0")]);
     assert!(!status.success());
     assert!(said.contains(".env, line 2:"), "{said}");
     assert!(!said.contains("hush"), "{said}");

@@ -40,10 +40,7 @@ fn secured() -> Authenticator {
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {
     let field = |(name, value): &(&str, &str)| {
-        (
-            HeaderName::from_bytes(name.as_bytes()).unwrap(),
-            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-        )
+        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
     };
     let mut headers = HeaderMap::new();
     for (name, value) in fields.iter().map(field) {
@@ -58,30 +55,21 @@ fn socket(authenticator: &Authenticator, name: &str, value: &str) -> Result<Prin
 
 fn own(authenticator: &Authenticator, value: &str) -> Result<String, Refused> {
     let principal = socket(authenticator, "X-Custom-Authorization", value)?;
-    let Principal::Own {
-        identity,
-        credential,
-    } = principal
-    else {
-        panic!("{principal:?}")
-    };
+    let Principal::Own { identity, credential } = principal else { panic!("{principal:?}") };
     assert_eq!(credential.unwrap().expose(), value);
     Ok(identity.to_string())
 }
 
 fn invoke(authenticator: &Authenticator, value: &str) -> Result<(String, String), Refused> {
     let principal = socket(authenticator, "x-custom-invoke-key", value)?;
-    let Principal::Invoke { caller, target } = &principal else {
-        panic!("{principal:?}")
-    };
+    let Principal::Invoke { caller, target } = &principal else { panic!("{principal:?}") };
     assert_eq!(principal.identity(), caller);
     assert_eq!(principal.invoked_by(), format!("{caller}:{target}"));
     Ok((caller.to_string(), target.to_string()))
 }
 
 fn unsigned(header: &Value, claims: &Value) -> String {
-    let [header, claims] =
-        [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+    let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
     format!("{header}.{claims}.")
 }
 
@@ -100,19 +88,10 @@ fn a_key_makes_a_master() {
         for (key, master) in [(BE_KEY, Identity::backend()), (ML_KEY, Identity::ml())] {
             let principal = socket(&authenticator, "Api-Key", key).unwrap();
             assert_eq!(principal.invoked_by(), master.as_str());
-            assert_eq!(
-                principal,
-                Principal::Own {
-                    identity: master,
-                    credential: None
-                }
-            );
+            assert_eq!(principal, Principal::Own { identity: master, credential: None });
         }
         for wrong in ["wrong", Identity::BACKEND, AGENT, SECRET] {
-            assert_eq!(
-                socket(&authenticator, "api-key", wrong),
-                Err(Refused::UnknownApiKey)
-            );
+            assert_eq!(socket(&authenticator, "api-key", wrong), Err(Refused::UnknownApiKey));
         }
     }
 }
@@ -124,33 +103,13 @@ fn the_first_header_that_is_not_empty_counts_alone() {
     let invoke = ("x-custom-invoke-key", "a:b");
     assert_eq!(read(&[]), Err(Refused::NoCredential));
     assert_eq!(
-        read(&[
-            ("api-key", ""),
-            ("x-custom-authorization", " "),
-            ("authorization", BE_KEY)
-        ]),
+        read(&[("api-key", ""), ("x-custom-authorization", " "), ("authorization", BE_KEY)]),
         Err(Refused::NoCredential)
     );
-    assert_eq!(
-        read(&[invoke, agent, ("api-key", "wrong")]),
-        Err(Refused::UnknownApiKey)
-    );
-    assert_eq!(
-        read(&[invoke, agent, ("api-key", "")])
-            .unwrap()
-            .invoked_by(),
-        AGENT
-    );
-    assert_eq!(
-        read(&[invoke, agent, ("api-key", ""), ("api-key", BE_KEY)])
-            .unwrap()
-            .invoked_by(),
-        Identity::BACKEND
-    );
-    assert_eq!(
-        read(&[invoke, ("x-custom-authorization", Identity::ML)]),
-        Err(Refused::MasterName)
-    );
+    assert_eq!(read(&[invoke, agent, ("api-key", "wrong")]), Err(Refused::UnknownApiKey));
+    assert_eq!(read(&[invoke, agent, ("api-key", "")]).unwrap().invoked_by(), AGENT);
+    assert_eq!(read(&[invoke, agent, ("api-key", ""), ("api-key", BE_KEY)]).unwrap().invoked_by(), Identity::BACKEND);
+    assert_eq!(read(&[invoke, ("x-custom-authorization", Identity::ML)]), Err(Refused::MasterName));
     assert_eq!(read(&[invoke]).unwrap().invoked_by(), "a:b");
 }
 
@@ -159,40 +118,19 @@ fn http_takes_a_masters_key_in_either_header() {
     for authenticator in [development(), secured()] {
         let master = |fields: &[(&str, &str)]| authenticator.master(&headers(fields));
         assert_eq!(master(&[("api-key", BE_KEY)]), Ok(Identity::backend()));
+        assert_eq!(master(&[("authorization", &format!("bearer {ML_KEY}"))]), Ok(Identity::ml()));
         assert_eq!(
-            master(&[("authorization", &format!("bearer {ML_KEY}"))]),
-            Ok(Identity::ml())
-        );
-        assert_eq!(
-            master(&[
-                ("api-key", ""),
-                ("authorization", &format!("Bearer  {BE_KEY}"))
-            ]),
+            master(&[("api-key", ""), ("authorization", &format!("Bearer  {BE_KEY}"))]),
             Ok(Identity::backend())
         );
         assert_eq!(
-            master(&[
-                ("api-key", "wrong"),
-                ("authorization", &format!("Bearer {BE_KEY}"))
-            ]),
+            master(&[("api-key", "wrong"), ("authorization", &format!("Bearer {BE_KEY}"))]),
             Err(Refused::UnknownApiKey)
         );
-        assert_eq!(
-            master(&[("authorization", &format!("Basic {BE_KEY}"))]),
-            Err(Refused::NoCredential)
-        );
-        assert_eq!(
-            master(&[("authorization", "Bearer")]),
-            Err(Refused::NoCredential)
-        );
-        assert_eq!(
-            master(&[("authorization", "Bearer wrong")]),
-            Err(Refused::UnknownApiKey)
-        );
-        assert_eq!(
-            master(&[("x-custom-authorization", AGENT)]),
-            Err(Refused::NoCredential)
-        );
+        assert_eq!(master(&[("authorization", &format!("Basic {BE_KEY}"))]), Err(Refused::NoCredential));
+        assert_eq!(master(&[("authorization", "Bearer")]), Err(Refused::NoCredential));
+        assert_eq!(master(&[("authorization", "Bearer wrong")]), Err(Refused::UnknownApiKey));
+        assert_eq!(master(&[("x-custom-authorization", AGENT)]), Err(Refused::NoCredential));
     }
 }
 
@@ -201,23 +139,11 @@ fn a_masters_name_takes_its_key() {
     for name in [Identity::BACKEND, Identity::ML] {
         let claims = json!({"sub": name, "exp": YEAR_9999});
         assert_eq!(own(&development(), name), Err(Refused::MasterName));
-        assert_eq!(
-            own(&development(), &signed(&claims)),
-            Err(Refused::MasterName)
-        );
-        assert_eq!(
-            invoke(&development(), &format!("{name}:{AGENT}")),
-            Err(Refused::MasterName)
-        );
+        assert_eq!(own(&development(), &signed(&claims)), Err(Refused::MasterName));
+        assert_eq!(invoke(&development(), &format!("{name}:{AGENT}")), Err(Refused::MasterName));
         assert_eq!(own(&secured(), name), Err(Refused::MalformedToken));
-        assert_eq!(
-            own(&secured(), &signed(&claims)),
-            Err(Refused::SubjectNotUuid)
-        );
-        assert_eq!(
-            invoke(&secured(), &format!("{name}:{AGENT}")),
-            Err(Refused::InvokeKeyCaller)
-        );
+        assert_eq!(own(&secured(), &signed(&claims)), Err(Refused::SubjectNotUuid));
+        assert_eq!(invoke(&secured(), &format!("{name}:{AGENT}")), Err(Refused::InvokeKeyCaller));
     }
 }
 
@@ -225,13 +151,7 @@ fn a_masters_name_takes_its_key() {
 fn a_masters_key_never_becomes_a_name() {
     let development = development();
     assert_eq!(own(&development, BE_KEY), Err(Refused::KeyAsName));
-    assert_eq!(
-        own(
-            &development,
-            &unsigned(&json!({"alg": "none"}), &json!({"sub": ML_KEY}))
-        ),
-        Err(Refused::KeyAsName)
-    );
+    assert_eq!(own(&development, &unsigned(&json!({"alg": "none"}), &json!({"sub": ML_KEY}))), Err(Refused::KeyAsName));
     assert_eq!(invoke(&development, BE_KEY), Err(Refused::InvokeKeyShape));
     assert_eq!(invoke(&secured(), ML_KEY), Err(Refused::InvokeKeyShape));
     let colonless = authenticator("backend-key", "agent-key", None);
@@ -242,27 +162,12 @@ fn a_masters_key_never_becomes_a_name() {
 fn an_invoke_key_is_split_at_its_last_colon() {
     for authenticator in [development(), secured()] {
         let invoke = |value: &str| invoke(&authenticator, value).unwrap();
-        assert_eq!(
-            invoke(&format!("{BE_KEY}:{AGENT}")),
-            (Identity::BACKEND.into(), AGENT.into())
-        );
-        assert_eq!(
-            invoke(&format!("{BE_KEY}:{}", Identity::ML)),
-            (Identity::BACKEND.into(), Identity::ML.into())
-        );
-        assert_eq!(
-            invoke(&format!("{ML_KEY}:{AGENT}")),
-            (Identity::ML.into(), AGENT.into())
-        );
-        assert_eq!(
-            invoke(&format!("{AGENT}:{OTHER}")),
-            (AGENT.into(), OTHER.into())
-        );
+        assert_eq!(invoke(&format!("{BE_KEY}:{AGENT}")), (Identity::BACKEND.into(), AGENT.into()));
+        assert_eq!(invoke(&format!("{BE_KEY}:{}", Identity::ML)), (Identity::BACKEND.into(), Identity::ML.into()));
+        assert_eq!(invoke(&format!("{ML_KEY}:{AGENT}")), (Identity::ML.into(), AGENT.into()));
+        assert_eq!(invoke(&format!("{AGENT}:{OTHER}")), (AGENT.into(), OTHER.into()));
     }
-    assert_eq!(
-        invoke(&development(), "any:caller:any target").unwrap(),
-        ("any:caller".into(), "any target".into())
-    );
+    assert_eq!(invoke(&development(), "any:caller:any target").unwrap(), ("any:caller".into(), "any target".into()));
 }
 
 #[test]
@@ -271,11 +176,7 @@ fn a_malformed_invoke_key_is_refused() {
         assert_eq!(invoke(&authenticator, AGENT), Err(Refused::InvokeKeyShape));
     }
     for value in [&format!(":{AGENT}"), &format!("{AGENT}:"), ":"] {
-        assert_eq!(
-            invoke(&development(), value),
-            Err(Refused::InvalidIdentity),
-            "{value}"
-        );
+        assert_eq!(invoke(&development(), value), Err(Refused::InvalidIdentity), "{value}");
         assert!(invoke(&secured(), value).is_err(), "{value}");
     }
 }
@@ -283,42 +184,20 @@ fn a_malformed_invoke_key_is_refused() {
 #[test]
 fn in_secured_mode_an_invoke_key_holds_ids_and_keys_only() {
     let secured = secured();
-    for caller in [
-        "someone",
-        "",
-        "wrong::key",
-        Identity::BACKEND,
-        &AGENT.replace('-', ""),
-        &format!("{{{AGENT}}}"),
-    ] {
-        assert_eq!(
-            invoke(&secured, &format!("{caller}:{AGENT}")),
-            Err(Refused::InvokeKeyCaller),
-            "{caller}"
-        );
+    for caller in ["someone", "", "wrong::key", Identity::BACKEND, &AGENT.replace('-', ""), &format!("{{{AGENT}}}")] {
+        assert_eq!(invoke(&secured, &format!("{caller}:{AGENT}")), Err(Refused::InvokeKeyCaller), "{caller}");
     }
     for target in ["someone", "", Identity::BACKEND, &AGENT.replace('-', "")] {
-        assert_eq!(
-            invoke(&secured, &format!("{OTHER}:{target}")),
-            Err(Refused::InvokeKeyTarget),
-            "{target}"
-        );
+        assert_eq!(invoke(&secured, &format!("{OTHER}:{target}")), Err(Refused::InvokeKeyTarget), "{target}");
     }
     let upper = format!("{}:{}", AGENT.to_uppercase(), OTHER.to_uppercase());
-    assert_eq!(
-        invoke(&secured, &upper).unwrap(),
-        (AGENT.into(), OTHER.into())
-    );
+    assert_eq!(invoke(&secured, &upper).unwrap(), (AGENT.into(), OTHER.into()));
 }
 
 #[test]
 fn nothing_secret_is_printed() {
     let token = signed(&json!({"sub": AGENT, "exp": YEAR_9999}));
-    let printed = format!(
-        "{:?} {:?}",
-        secured(),
-        socket(&secured(), "x-custom-authorization", &token).unwrap()
-    );
+    let printed = format!("{:?} {:?}", secured(), socket(&secured(), "x-custom-authorization", &token).unwrap());
     for secret in [BE_KEY, ML_KEY, SECRET, &token] {
         assert!(!printed.contains(secret), "{printed}");
     }

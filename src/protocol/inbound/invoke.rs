@@ -11,15 +11,8 @@ use crate::protocol::json::{Object, Value};
 const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
 /// What an agent is not to see of a caller's frame.
-const CUT: [&str; 7] = [
-    "message_type",
-    "agent_uuid",
-    "ttl_ms",
-    "deadline_ms",
-    "max_attempts",
-    "receipt",
-    "idempotency_key",
-];
+const CUT: [&str; 7] =
+    ["message_type", "agent_uuid", "ttl_ms", "deadline_ms", "max_attempts", "receipt", "idempotency_key"];
 
 /// A call of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,21 +63,13 @@ pub(super) fn invoke(frame: &Frame<'_>, dialect: Dialect) -> Result<Invoke, BadF
     let target = target(frame.object.get("agent_uuid"), dialect.secured)?;
     let payload = frame.object_field("request_payload", "request_payload is not an object")?;
     let metadata = frame.object_field("request_metadata", "request_metadata is not an object")?;
-    if frame
-        .object
-        .get("error")
-        .is_some_and(|error| !error.is_falsy())
-    {
+    if frame.object.get("error").is_some_and(|error| !error.is_falsy()) {
         // An agent takes it for its dismissal: it would end, or never answer.
         return Err(unexpected("an invocation has an error"));
     }
     let options = options(frame)?;
     let labels = metadata.and_then(Value::as_object);
-    let label = |name| {
-        labels
-            .as_ref()
-            .and_then(|labels: &Object<'_>| label(labels, name))
-    };
+    let label = |name| labels.as_ref().and_then(|labels: &Object<'_>| label(labels, name));
     Ok(Invoke {
         target,
         body: frame.without(&CUT),
@@ -93,22 +78,16 @@ pub(super) fn invoke(frame: &Frame<'_>, dialect: Dialect) -> Result<Invoke, BadF
         request_id: label("request_id"),
         session_id: label("session_id"),
         options,
-        dismissal: payload
-            .and_then(Value::as_object)
-            .is_some_and(|payload| payload.get("error_message").is_some()),
+        dismissal: payload.and_then(Value::as_object).is_some_and(|payload| payload.get("error_message").is_some()),
     })
 }
 
 fn target(agent_uuid: Option<Value<'_>>, secured: bool) -> Result<String, BadFrame> {
-    let target = agent_uuid
-        .and_then(Value::as_text)
-        .ok_or(BadFrame::AgentUuid)?;
+    let target = agent_uuid.and_then(Value::as_text).ok_or(BadFrame::AgentUuid)?;
     if !secured || [Identity::BACKEND, Identity::ML].contains(&&*target) {
         return Ok(target.into_owned());
     }
-    Uuid::try_parse(&target)
-        .map(|id| id.to_string())
-        .map_err(|_| BadFrame::AgentUuid)
+    Uuid::try_parse(&target).map(|id| id.to_string()).map_err(|_| BadFrame::AgentUuid)
 }
 
 fn options(frame: &Frame<'_>) -> Result<InvokeOptions, BadFrame> {
@@ -118,27 +97,12 @@ fn options(frame: &Frame<'_>) -> Result<InvokeOptions, BadFrame> {
     let receipt = frame.given("receipt");
     let idempotency_key = frame.given("idempotency_key");
     Ok(InvokeOptions {
-        used: [ttl, deadline, max_attempts, receipt, idempotency_key]
-            .iter()
-            .any(Option::is_some),
+        used: [ttl, deadline, max_attempts, receipt, idempotency_key].iter().any(Option::is_some),
         ttl_ms: read(ttl, Value::as_u64, "ttl_ms is not a number of milliseconds")?,
-        deadline_ms: read(
-            deadline,
-            Value::as_u64,
-            "deadline_ms is not a number of milliseconds",
-        )?,
-        max_attempts: read(
-            max_attempts,
-            attempts,
-            "max_attempts is not a number from 1",
-        )?,
-        receipt: read(receipt, Value::as_bool, "receipt is neither true nor false")?
-            .unwrap_or_default(),
-        idempotency_key: read(
-            idempotency_key,
-            key,
-            "idempotency_key is not a string of 1 to 255 characters",
-        )?,
+        deadline_ms: read(deadline, Value::as_u64, "deadline_ms is not a number of milliseconds")?,
+        max_attempts: read(max_attempts, attempts, "max_attempts is not a number from 1")?,
+        receipt: read(receipt, Value::as_bool, "receipt is neither true nor false")?.unwrap_or_default(),
+        idempotency_key: read(idempotency_key, key, "idempotency_key is not a string of 1 to 255 characters")?,
     })
 }
 
@@ -147,23 +111,16 @@ fn read<'a, T>(
     read: impl FnOnce(Value<'a>) -> Option<T>,
     mistyped: &'static str,
 ) -> Result<Option<T>, BadFrame> {
-    value
-        .map(|value| read(value).ok_or(unexpected(mistyped)))
-        .transpose()
+    value.map(|value| read(value).ok_or(unexpected(mistyped))).transpose()
 }
 
 fn attempts(value: Value<'_>) -> Option<u32> {
-    value
-        .as_u64()?
-        .try_into()
-        .ok()
-        .filter(|&attempts| attempts > 0)
+    value.as_u64()?.try_into().ok().filter(|&attempts| attempts > 0)
 }
 
 /// A NUL is refused, as not every database takes it in a text.
 fn key(value: Value<'_>) -> Option<String> {
     let key = value.as_text()?;
-    let fits = (1..=MAX_IDEMPOTENCY_KEY_CHARS)
-        .contains(&key.chars().take(MAX_IDEMPOTENCY_KEY_CHARS + 1).count());
+    let fits = (1..=MAX_IDEMPOTENCY_KEY_CHARS).contains(&key.chars().take(MAX_IDEMPOTENCY_KEY_CHARS + 1).count());
     (fits && !key.contains('\0')).then(|| key.into_owned())
 }

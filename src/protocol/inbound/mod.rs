@@ -97,23 +97,14 @@ fn unexpected(reason: &'static str) -> BadFrame {
 
 /// Reads one text frame.
 pub fn parse(text: &Bytes, dialect: Dialect) -> Result<Inbound, BadFrame> {
-    let frame = Frame {
-        text,
-        object: Object::parse(text)?,
-    };
+    let frame = Frame { text, object: Object::parse(text)? };
     let kind = frame.object.get("message_type").and_then(Value::as_text);
     match kind.as_deref() {
         Some(message_type::REGISTER) => register(&frame).map(Inbound::Register),
-        Some(message_type::UNREGISTER) if dialect.version == Version::Two => {
-            Ok(Inbound::Unregister)
-        }
+        Some(message_type::UNREGISTER) if dialect.version == Version::Two => Ok(Inbound::Unregister),
         Some(message_type::INVOKE) => invoke::invoke(&frame, dialect).map(Inbound::Invoke),
-        Some(message_type::RESPONSE) => {
-            answer(&frame, AnswerKind::Response, dialect.version).map(Inbound::Answer)
-        }
-        Some(message_type::ERROR) => {
-            answer(&frame, AnswerKind::Error, dialect.version).map(Inbound::Answer)
-        }
+        Some(message_type::RESPONSE) => answer(&frame, AnswerKind::Response, dialect.version).map(Inbound::Answer),
+        Some(message_type::ERROR) => answer(&frame, AnswerKind::Error, dialect.version).map(Inbound::Answer),
         Some(message_type::LOG) => Ok(Inbound::Log(log(&frame))),
         Some(message_type::CANCEL) => cancel(&frame).map(Inbound::Cancel),
         Some(_) => Err(unexpected("message_type is unknown")),
@@ -135,11 +126,7 @@ impl<'a> Frame<'a> {
 
     /// A field that an agent reads as an object, and breaks on if it is anything else, `null`
     /// included.
-    fn object_field(
-        &self,
-        name: &str,
-        mistyped: &'static str,
-    ) -> Result<Option<Value<'a>>, BadFrame> {
+    fn object_field(&self, name: &str, mistyped: &'static str) -> Result<Option<Value<'a>>, BadFrame> {
         match self.object.get(name) {
             Some(value) if !value.is_object() => Err(unexpected(mistyped)),
             value => Ok(value),
@@ -148,9 +135,7 @@ impl<'a> Frame<'a> {
 
     /// A field that is an invocation's id, if it is given.
     fn uuid_field(&self, name: &str, mistyped: &'static str) -> Result<Option<Uuid>, BadFrame> {
-        self.given(name)
-            .map(|value| uuid(value).ok_or(unexpected(mistyped)))
-            .transpose()
+        self.given(name).map(|value| uuid(value).ok_or(unexpected(mistyped))).transpose()
     }
 
     /// A value of this frame, sharing its buffer.

@@ -87,9 +87,7 @@ pub(super) fn register(frame: &Frame<'_>) -> Result<Register, BadFrame> {
         version,
         running,
         max_in_flight,
-        agent_name: payload
-            .as_object()
-            .and_then(|payload| label(&payload, "agent_name")),
+        agent_name: payload.as_object().and_then(|payload| label(&payload, "agent_name")),
     })
 }
 
@@ -116,33 +114,19 @@ fn max_in_flight(frame: &Frame<'_>) -> Result<Option<u32>, BadFrame> {
     }
 }
 
-pub(super) fn answer(
-    frame: &Frame<'_>,
-    kind: AnswerKind,
-    version: Version,
-) -> Result<Answer, BadFrame> {
+pub(super) fn answer(frame: &Frame<'_>, kind: AnswerKind, version: Version) -> Result<Answer, BadFrame> {
     let invoked_by = match frame.given("invoked_by") {
-        Some(value) => value
-            .as_text()
-            .ok_or(unexpected("invoked_by is not a string"))?
-            .into_owned(),
+        Some(value) => value.as_text().ok_or(unexpected("invoked_by is not a string"))?.into_owned(),
         None => String::new(),
     };
     let (invocation_id, body) = match version {
         Version::One => (None, frame.without(&["invoked_by", "agent_uuid"])),
         Version::Two => (
-            frame
-                .uuid_field("invocation_id", "invocation_id is not an id")?
-                .map(InvocationId),
+            frame.uuid_field("invocation_id", "invocation_id is not an id")?.map(InvocationId),
             frame.without(&["invoked_by", "agent_uuid", "invocation_id"]),
         ),
     };
-    Ok(Answer {
-        kind,
-        invoked_by,
-        invocation_id,
-        body,
-    })
+    Ok(Answer { kind, invoked_by, invocation_id, body })
 }
 
 pub(super) fn log(frame: &Frame<'_>) -> Log {
@@ -158,8 +142,5 @@ pub(super) fn cancel(frame: &Frame<'_>) -> Result<Cancel, BadFrame> {
         .uuid_field("invocation_id", "invocation_id is not an id")?
         .ok_or(unexpected("invocation_id is missing"))?;
     let metadata = frame.object_field("request_metadata", "request_metadata is not an object")?;
-    Ok(Cancel {
-        invocation_id: InvocationId(invocation_id),
-        metadata: metadata.map(|metadata| frame.view(metadata)),
-    })
+    Ok(Cancel { invocation_id: InvocationId(invocation_id), metadata: metadata.map(|metadata| frame.view(metadata)) })
 }

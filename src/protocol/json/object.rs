@@ -56,11 +56,7 @@ impl<'a> Object<'a> {
     /// An object without fields: `{}`.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            text: b"{}",
-            inside: 1,
-            fields: Vec::new(),
-        }
+        Self { text: b"{}", inside: 1, fields: Vec::new() }
     }
 
     /// Reads a text to its end.
@@ -97,21 +93,13 @@ impl<'a> Object<'a> {
             }
         }
         scanner.end()?;
-        Ok(Self {
-            text,
-            inside,
-            fields,
-        })
+        Ok(Self { text, inside, fields })
     }
 
     /// A field's value; the last one, if the object has several of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
-        self.fields
-            .iter()
-            .rev()
-            .find(|field| field.is_one_of(&[name]))
-            .map(|field| field.value)
+        self.fields.iter().rev().find(|field| field.is_one_of(&[name])).map(|field| field.value)
     }
 
     /// The text without the fields of these names, every other byte as it was. Borrowed if there
@@ -129,9 +117,7 @@ impl<'a> Object<'a> {
     /// stay.
     #[must_use]
     pub fn splice(&self, cut: &[&str], first: &Members, last: &Members) -> Vec<u8> {
-        let mut spliced = Vec::with_capacity(
-            self.text.len() + first.as_bytes().len() + last.as_bytes().len() + 2,
-        );
+        let mut spliced = Vec::with_capacity(self.text.len() + first.as_bytes().len() + last.as_bytes().len() + 2);
         self.splice_into(&mut spliced, cut, first, last);
         spliced
     }
@@ -150,10 +136,7 @@ impl<'a> Object<'a> {
     }
 
     fn pieces(&self, cut: &[&str], first: &Members, last: &Members, mut piece: impl FnMut(&[u8])) {
-        let fields_start = self
-            .fields
-            .first()
-            .map_or(self.inside, |field| field.span.start);
+        let fields_start = self.fields.first().map_or(self.inside, |field| field.span.start);
         piece(&self.text[..fields_start]);
         piece(first.as_bytes());
         let mut needs_comma = !first.as_bytes().is_empty();
@@ -166,11 +149,7 @@ impl<'a> Object<'a> {
                 continue;
             }
             if needs_comma {
-                piece(if separator.is_empty() {
-                    b","
-                } else {
-                    separator
-                });
+                piece(if separator.is_empty() { b"," } else { separator });
             }
             piece(&self.text[field.span.clone()]);
             needs_comma = true;
@@ -187,8 +166,6 @@ impl<'a> Object<'a> {
 
 impl Field<'_> {
     fn is_one_of(&self, names: &[&str]) -> bool {
-        self.name
-            .as_deref()
-            .is_some_and(|name| names.contains(&name))
+        self.name.as_deref().is_some_and(|name| names.contains(&name))
     }
 }

@@ -59,11 +59,7 @@ impl<'a> Scanner<'a> {
     /// Takes the whitespace that may end a text, and fails if anything follows it.
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         self.whitespace();
-        if self.at == self.text.len() {
-            Ok(())
-        } else {
-            Err(Syntax)
-        }
+        if self.at == self.text.len() { Ok(()) } else { Err(Syntax) }
     }
 
     /// Reads one value, however deep it is nested; returns its span.
@@ -198,11 +194,7 @@ impl<'a> Scanner<'a> {
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == start {
-            Err(Syntax)
-        } else {
-            Ok(())
-        }
+        if self.at == start { Err(Syntax) } else { Ok(()) }
     }
 }
 
@@ -211,11 +203,7 @@ impl<'a> Scanner<'a> {
 fn escape_length(rest: &[u8]) -> Option<usize> {
     match rest.first()? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
-        b'u' => rest
-            .get(1..5)?
-            .iter()
-            .all(u8::is_ascii_hexdigit)
-            .then_some(6),
+        b'u' => rest.get(1..5)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
         _ => None,
     }
 }

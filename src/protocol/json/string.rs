@@ -12,16 +12,13 @@ pub(super) fn first_special(text: &[u8], from: usize) -> Option<usize> {
     let (words, tail) = text.get(from..)?.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let hits = below(word, 0x20)
-            | below(word ^ (ONES * u64::from(b'"')), 1)
-            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        let hits =
+            below(word, 0x20) | below(word ^ (ONES * u64::from(b'"')), 1) | below(word ^ (ONES * u64::from(b'\\')), 1);
         if hits != 0 {
             return Some(from + index * 8 + hits.trailing_zeros() as usize / 8);
         }
     }
-    let offset = tail
-        .iter()
-        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
+    let offset = tail.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
     Some(from + words.len() * 8 + offset)
 }
 
@@ -66,9 +63,7 @@ fn unicode_escape(text: &[u8]) -> Option<(Escaped, usize)> {
         .and_then(code_unit)
         .filter(|second| (0xd800..0xdc00).contains(&first) && (0xdc00..0xe000).contains(second))
         .and_then(|second| char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00)));
-    Some(pair.map_or((Escaped::LoneSurrogate, 6), |character| {
-        (Escaped::Character(character), 12)
-    }))
+    Some(pair.map_or((Escaped::LoneSurrogate, 6), |character| (Escaped::Character(character), 12)))
 }
 
 /// The number in the `\uXXXX` that `text` begins with.
@@ -76,9 +71,7 @@ fn code_unit(text: &[u8]) -> Option<u32> {
     text.strip_prefix(br"\u")?
         .get(..4)?
         .iter()
-        .try_fold(0, |unit, &digit| {
-            Some(unit << 4 | char::from(digit).to_digit(16)?)
-        })
+        .try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
 /// The characters of a string, given what is between its quotes. `None` if it has a lone surrogate.
@@ -95,10 +88,7 @@ pub(super) fn decode(content: &[u8]) -> Option<Cow<'_, str>> {
         };
         decoded.push(character);
         rest = &rest[length..];
-        let next = rest
-            .iter()
-            .position(|&byte| byte == b'\\')
-            .unwrap_or(rest.len());
+        let next = rest.iter().position(|&byte| byte == b'\\').unwrap_or(rest.len());
         let (plain, others) = rest.split_at(next);
         decoded.push_str(str::from_utf8(plain).ok()?);
         rest = others;

@@ -89,10 +89,7 @@ impl<'a> Value<'a> {
     #[must_use]
     pub fn elements(self) -> Option<Elements<'a>> {
         let mut scanner = Scanner::new(self.0);
-        scanner.take(b'[').then_some(Elements {
-            text: self.0,
-            scanner,
-        })
+        scanner.take(b'[').then_some(Elements { text: self.0, scanner })
     }
 }
 

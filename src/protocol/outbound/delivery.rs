@@ -50,14 +50,7 @@ impl Delivery<'_> {
         let Some(addition) = self.addition else {
             return (&["invoked_by"], Members::new(), invoked_by);
         };
-        let cut = &[
-            "message_type",
-            "invoked_by",
-            "invocation_id",
-            "attempt",
-            "deadline_ms",
-            "redelivered",
-        ];
+        let cut = &["message_type", "invoked_by", "invocation_id", "attempt", "deadline_ms", "redelivered"];
         let mut last = invoked_by
             .text("invocation_id", &addition.invocation_id.to_string())
             .number("attempt", addition.attempt.into())
@@ -65,22 +58,14 @@ impl Delivery<'_> {
         if addition.redelivered {
             last = last.raw("redelivered", b"true");
         }
-        (
-            cut,
-            Members::new().text("message_type", message_type::INVOKE),
-            last,
-        )
+        (cut, Members::new().text("message_type", message_type::INVOKE), last)
     }
 }
 
 /// The `message` of `POST /invoke-agent`, an object, as a frame; `token` is its `invoked_by`.
 #[must_use]
 pub fn client_message(message: &[u8], token: &str) -> Bytes {
-    Delivery {
-        invoked_by: token,
-        addition: None,
-    }
-    .encode(message)
+    Delivery { invoked_by: token, addition: None }.encode(message)
 }
 
 /// An answer as its caller gets it. Callers that see additions are told which invocation it is of.
@@ -90,7 +75,5 @@ pub fn answer(body: &Bytes, invocation_id: Option<InvocationId>) -> Bytes {
         return body.clone();
     };
     let last = Members::new().text("invocation_id", &invocation_id.to_string());
-    fields(body)
-        .splice(&["invocation_id"], &Members::new(), &last)
-        .into()
+    fields(body).splice(&["invocation_id"], &Members::new(), &last).into()
 }

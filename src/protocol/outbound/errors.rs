@@ -55,10 +55,7 @@ pub fn invocation_error(code: ErrorCode, agent: &str, addition: Option<ErrorAddi
 #[must_use]
 pub fn agent_uuid_error() -> Bytes {
     let error = error("Invalid agent UUID", "AgentUUIDError");
-    Members::new()
-        .text("message_type", message_type::ERROR)
-        .object("error", &error)
-        .into_object()
+    Members::new().text("message_type", message_type::ERROR).object("error", &error).into_object()
 }
 
 /// A frame that was not understood; `frame` is what came, text or not.
@@ -84,9 +81,7 @@ pub fn frame_too_large_error() -> Bytes {
 }
 
 fn error(message: &str, error_type: &str) -> Members {
-    Members::new()
-        .text("error_message", message)
-        .text("error_type", error_type)
+    Members::new().text("error_message", message).text("error_type", error_type)
 }
 
 /// As much of a frame as is sent back, not cut within a character.

@@ -21,15 +21,8 @@ const MAX_KNOWN_BYTES: usize = 1024;
 #[must_use]
 pub fn log_notice(body: &[u8], agent: &str, max_len: usize) -> Bytes {
     let line = fields(body);
-    let sender = Members::new()
-        .text("message_type", message_type::LOG)
-        .text("agent_uuid", agent);
-    let whole = notice(
-        &line,
-        &["message_type", "agent_uuid"],
-        &sender,
-        &Members::new(),
-    );
+    let sender = Members::new().text("message_type", message_type::LOG).text("agent_uuid", agent);
+    let whole = notice(&line, &["message_type", "agent_uuid"], &sender, &Members::new());
     if whole.len() <= max_len {
         return whole;
     }
@@ -37,9 +30,7 @@ pub fn log_notice(body: &[u8], agent: &str, max_len: usize) -> Bytes {
 }
 
 fn notice(line: &Object<'_>, cut: &[&str], first: &Members, last: &Members) -> Bytes {
-    Members::new()
-        .raw("request_payload", &line.splice(cut, first, last))
-        .into_object()
+    Members::new().raw("request_payload", &line.splice(cut, first, last)).into_object()
 }
 
 /// The line with the beginning of its message; `None` if its message is no string, or it is too
@@ -50,12 +41,7 @@ fn shortened(line: &Object<'_>, sender: &Members, max_len: usize) -> Option<Byte
     let with_message = |message: &[u8]| {
         let quoted = [b"\"", message, mark.as_bytes(), b"\""].concat();
         let last = Members::new().raw("log_message", &quoted);
-        notice(
-            line,
-            &["message_type", "agent_uuid", "log_message"],
-            sender,
-            &last,
-        )
+        notice(line, &["message_type", "agent_uuid", "log_message"], sender, &last)
     };
     let room = max_len.checked_sub(with_message(b"").len())?;
     Some(with_message(beginning(message, room)))
@@ -65,10 +51,7 @@ fn shortened(line: &Object<'_>, sender: &Members, max_len: usize) -> Option<Byte
 fn reduced(line: &Object<'_>, length: usize, sender: &Members) -> Bytes {
     let mut last = Members::new().text("log_message", mark(length).trim_start());
     for name in KNOWN {
-        if let Some(value) = line
-            .get(name)
-            .filter(|value| value.bytes().len() <= MAX_KNOWN_BYTES)
-        {
+        if let Some(value) = line.get(name).filter(|value| value.bytes().len() <= MAX_KNOWN_BYTES) {
             last = last.raw(name, value.bytes());
         }
     }

@@ -13,9 +13,7 @@ mod tests;
 use super::json::Object;
 
 pub use delivery::{Addition, Delivery, answer, client_message};
-pub use errors::{
-    ErrorAddition, agent_uuid_error, frame_error, frame_too_large_error, invocation_error,
-};
+pub use errors::{ErrorAddition, agent_uuid_error, frame_error, frame_too_large_error, invocation_error};
 pub use log::log_notice;
 pub use notices::{dismissal, registered_notice, unregistered_notice};
 pub use receipts::{agent_cancel, agent_receipt, agent_registered, caller_receipt};

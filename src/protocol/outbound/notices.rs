@@ -16,23 +16,15 @@ pub fn registered_notice(payload: &[u8], agent: &str, jwt: Option<&str>) -> Byte
         None => last.raw("agent_jwt", b"null"),
     };
     last = last.text("message_type", message_type::REGISTER);
-    let notice = fields(payload).splice(
-        &["agent_uuid", "agent_jwt", "message_type"],
-        &Members::new(),
-        &last,
-    );
+    let notice = fields(payload).splice(&["agent_uuid", "agent_jwt", "message_type"], &Members::new(), &last);
     Members::new().raw("request_payload", &notice).into_object()
 }
 
 /// An agent's connection has ended.
 #[must_use]
 pub fn unregistered_notice(agent: &str) -> Bytes {
-    let notice = Members::new()
-        .text("agent_uuid", agent)
-        .text("message_type", message_type::UNREGISTER);
-    Members::new()
-        .object("request_payload", &notice)
-        .into_object()
+    let notice = Members::new().text("agent_uuid", agent).text("message_type", message_type::UNREGISTER);
+    Members::new().object("request_payload", &notice).into_object()
 }
 
 /// The backend dismisses an agent, whose library exits on it. `payload` is the object that the

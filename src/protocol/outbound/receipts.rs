@@ -9,11 +9,7 @@ use crate::protocol::message_type;
 /// To an agent of version 2 that has registered: which of the invocations that it works on it may
 /// go on with, and how often it is pinged, in milliseconds.
 #[must_use]
-pub fn agent_registered(
-    session: SessionId,
-    adopted: &[InvocationId],
-    ping_interval_ms: u64,
-) -> Bytes {
+pub fn agent_registered(session: SessionId, adopted: &[InvocationId], ping_interval_ms: u64) -> Bytes {
     Members::new()
         .text("message_type", message_type::REGISTERED)
         .text("session_id", &session.to_string())

@@ -19,10 +19,7 @@ fn says(frame: &Bytes, expected: &Value) {
 
 #[test]
 fn a_delivery_is_the_callers_frame_with_invoked_by() {
-    let delivery = Delivery {
-        invoked_by: "caller:\"a\"",
-        addition: None,
-    };
+    let delivery = Delivery { invoked_by: "caller:\"a\"", addition: None };
     let body = br#"{"request_payload": {"x": NaN, "y":"\ud800"} , "invoked_by": "forged", "message_type": 1}"#;
     assert_eq!(
         delivery.encode(body),
@@ -34,73 +31,37 @@ fn a_delivery_is_the_callers_frame_with_invoked_by() {
 
 #[test]
 fn an_agent_of_version_2_is_told_more() {
-    let mut addition = Addition {
-        invocation_id: id(),
-        attempt: 2,
-        deadline_ms: 900_000,
-        redelivered: true,
-    };
+    let mut addition = Addition { invocation_id: id(), attempt: 2, deadline_ms: 900_000, redelivered: true };
     let body = br#"{"attempt": "x", "request_payload": {"q": 1}, "message_type": "y", "redelivered": true}"#;
     let expected = json!({
         "message_type": "agent_invoke", "request_payload": {"q": 1}, "invoked_by": "b", "invocation_id": ID,
         "attempt": 2, "deadline_ms": 900_000, "redelivered": true
     });
-    let frame = Delivery {
-        invoked_by: "b",
-        addition: Some(addition),
-    }
-    .encode(body);
+    let frame = Delivery { invoked_by: "b", addition: Some(addition) }.encode(body);
     says(&frame, &expected);
     assert!(frame.starts_with(br#"{"message_type":"agent_invoke","#));
 
     addition.redelivered = false;
-    let frame = Delivery {
-        invoked_by: "b",
-        addition: Some(addition),
-    }
-    .encode(body);
-    assert_eq!(
-        serde_json::from_slice::<Value>(&frame)
-            .unwrap()
-            .get("redelivered"),
-        None
-    );
+    let frame = Delivery { invoked_by: "b", addition: Some(addition) }.encode(body);
+    assert_eq!(serde_json::from_slice::<Value>(&frame).unwrap().get("redelivered"), None);
 }
 
 #[test]
 fn a_deliverys_length_is_known_before() {
-    let addition = Addition {
-        invocation_id: id(),
-        attempt: 1,
-        deadline_ms: 5,
-        redelivered: true,
-    };
-    for body in [
-        "{}",
-        r#"{"a": 1}"#,
-        r#" { "invoked_by": 1, "a": "é" } "#,
-        r#"{"attempt":1,"message_type":2}"#,
-        "erased",
-    ] {
+    let addition = Addition { invocation_id: id(), attempt: 1, deadline_ms: 5, redelivered: true };
+    for body in
+        ["{}", r#"{"a": 1}"#, r#" { "invoked_by": 1, "a": "é" } "#, r#"{"attempt":1,"message_type":2}"#, "erased"]
+    {
         for addition in [None, Some(addition)] {
-            let delivery = Delivery {
-                invoked_by: "b\n",
-                addition,
-            };
-            assert_eq!(
-                delivery.encode(body.as_bytes()).len(),
-                delivery.encoded_len(body.as_bytes()),
-                "{body}"
-            );
+            let delivery = Delivery { invoked_by: "b\n", addition };
+            assert_eq!(delivery.encode(body.as_bytes()).len(), delivery.encoded_len(body.as_bytes()), "{body}");
         }
     }
 }
 
 #[test]
 fn an_answer_is_passed_on_as_it_is_or_with_its_invocation() {
-    let body = Bytes::from_static(
-        br#"{"message_type": "agent_response", "response": NaN, "invocation_id": 5}"#,
-    );
+    let body = Bytes::from_static(br#"{"message_type": "agent_response", "response": NaN, "invocation_id": 5}"#);
     assert_eq!(answer(&body, None).as_ptr(), body.as_ptr());
     assert_eq!(
         answer(&body, Some(id())),
@@ -113,10 +74,7 @@ fn every_invocation_error_is_the_frame_that_clients_know() {
     let general = |text: &str| json!({"error_message": text, "error_type": "AgentGeneralError"});
     for code in ErrorCode::ALL {
         let error = match code {
-            ErrorCode::AgentUnknown
-            | ErrorCode::AgentAway
-            | ErrorCode::Expired
-            | ErrorCode::NotAllowed => {
+            ErrorCode::AgentUnknown | ErrorCode::AgentAway | ErrorCode::Expired | ErrorCode::NotAllowed => {
                 json!({"error_message": "Agent is NOT active", "error_type": "AgentNotActive"})
             }
             ErrorCode::AgentLost => {
@@ -125,9 +83,7 @@ fn every_invocation_error_is_the_frame_that_clients_know() {
             ErrorCode::TimedOut => general("Request timed out"),
             ErrorCode::Cancelled => general("Cancelled"),
             ErrorCode::QueueFull => general("Queue is full"),
-            ErrorCode::IdempotencyKeyReused => {
-                general("Idempotency key was used for another request")
-            }
+            ErrorCode::IdempotencyKeyReused => general("Idempotency key was used for another request"),
             ErrorCode::FrameTooLarge => general("Frame is too large"),
             ErrorCode::RateLimited => general("Too many requests"),
             ErrorCode::JournalUnavailable => general("Journal is unavailable"),
@@ -135,20 +91,14 @@ fn every_invocation_error_is_the_frame_that_clients_know() {
             ErrorCode::Malformed => general("Request is malformed"),
         };
         let frame = invocation_error(code, "a", None);
-        says(
-            &frame,
-            &json!({"message_type": "agent_error", "error": error}),
-        );
+        says(&frame, &json!({"message_type": "agent_error", "error": error}));
         assert!(frame.starts_with(br#"{"message_type""#));
     }
 }
 
 #[test]
 fn a_caller_that_sees_additions_is_told_the_finer_cause() {
-    let addition = ErrorAddition {
-        invocation_id: Some(id()),
-        ..ErrorAddition::default()
-    };
+    let addition = ErrorAddition { invocation_id: Some(id()), ..ErrorAddition::default() };
     says(
         &invocation_error(ErrorCode::AgentLost, "a", Some(addition)),
         &json!({
@@ -156,11 +106,7 @@ fn a_caller_that_sees_additions_is_told_the_finer_cause() {
             "error": {"error_message": "Agent has been unregistered", "agent_uuid": "a", "code": "agent_lost"}
         }),
     );
-    let addition = ErrorAddition {
-        invocation_id: None,
-        queued: Some(1000),
-        retry_after_ms: Some(250),
-    };
+    let addition = ErrorAddition { invocation_id: None, queued: Some(1000), retry_after_ms: Some(250) };
     says(
         &invocation_error(ErrorCode::QueueFull, "a", Some(addition)),
         &json!({
@@ -176,30 +122,15 @@ fn a_caller_that_sees_additions_is_told_the_finer_cause() {
 #[test]
 fn every_bad_frame_gets_the_error_that_clients_know() {
     let bare = |text: &str, error_type: &str| json!({"error": {"error_message": text, "error_type": error_type}});
-    says(
-        &frame_error(&BadFrame::NotJson, b"{"),
-        &bare("Invalid JSON format", "InvalidJSONRequestFormat"),
-    );
-    says(
-        &frame_error(&BadFrame::NoPayload, b"{}"),
-        &bare("Missing request payload or agent UUID", "NoRequestPayload"),
-    );
+    says(&frame_error(&BadFrame::NotJson, b"{"), &bare("Invalid JSON format", "InvalidJSONRequestFormat"));
+    says(&frame_error(&BadFrame::NoPayload, b"{}"), &bare("Missing request payload or agent UUID", "NoRequestPayload"));
     let unexpected = BadFrame::Unexpected { reason: "why" };
     says(
         &frame_error(&unexpected, "{\"a\": \"é\n\\\"}".as_bytes()),
-        &bare(
-            "Unexpected exception: {\"a\": \"é\n\\\"}",
-            "AgentGeneralError",
-        ),
+        &bare("Unexpected exception: {\"a\": \"é\n\\\"}", "AgentGeneralError"),
     );
-    says(
-        &frame_error(&unexpected, b"\xffa"),
-        &bare("Unexpected exception: \u{fffd}a", "AgentGeneralError"),
-    );
-    says(
-        &frame_too_large_error(),
-        &bare("Frame is too large", "AgentGeneralError"),
-    );
+    says(&frame_error(&unexpected, b"\xffa"), &bare("Unexpected exception: \u{fffd}a", "AgentGeneralError"));
+    says(&frame_too_large_error(), &bare("Frame is too large", "AgentGeneralError"));
     let agent_uuid = json!({
         "message_type": "agent_error", "error": {"error_message": "Invalid agent UUID", "error_type": "AgentUUIDError"}
     });
@@ -209,27 +140,12 @@ fn every_bad_frame_gets_the_error_that_clients_know() {
 
 #[test]
 fn a_long_bad_frame_is_sent_back_up_to_4_kib_of_whole_characters() {
-    for (character, shift) in [
-        ("x", 0),
-        ("é", 0),
-        ("é", 1),
-        ("€", 0),
-        ("😀", 0),
-        ("😀", 1),
-        ("😀", 2),
-        ("😀", 3),
-    ] {
+    for (character, shift) in [("x", 0), ("é", 0), ("é", 1), ("€", 0), ("😀", 0), ("😀", 1), ("😀", 2), ("😀", 3)]
+    {
         let frame = "y".repeat(shift) + &character.repeat(5000);
-        let error: Value = serde_json::from_slice(&frame_error(
-            &BadFrame::Unexpected { reason: "" },
-            frame.as_bytes(),
-        ))
-        .unwrap();
-        let quoted = error["error"]["error_message"]
-            .as_str()
-            .unwrap()
-            .strip_prefix("Unexpected exception: ")
-            .unwrap();
+        let error: Value =
+            serde_json::from_slice(&frame_error(&BadFrame::Unexpected { reason: "" }, frame.as_bytes())).unwrap();
+        let quoted = error["error"]["error_message"].as_str().unwrap().strip_prefix("Unexpected exception: ").unwrap();
         assert!(frame.starts_with(quoted));
         assert_eq!(quoted.len(), frame.floor_char_boundary(4096));
     }
@@ -238,8 +154,7 @@ fn a_long_bad_frame_is_sent_back_up_to_4_kib_of_whole_characters() {
 
 #[test]
 fn the_backend_is_told_who_comes_and_goes() {
-    let payload =
-        br#"{"agent_name": "n", "agent_uuid": "forged", "message_type": 1, "x": "\ud83d\ude00"}"#;
+    let payload = br#"{"agent_name": "n", "agent_uuid": "forged", "message_type": 1, "x": "\ud83d\ude00"}"#;
     says(
         &registered_notice(payload, "a", Some("a.b.c")),
         &json!({"request_payload": {
@@ -282,22 +197,12 @@ fn a_log_line_that_is_too_long_is_cut_with_a_mark() {
         let body = format!(r#"{{"log_message": "{message}", "log_level": "info", "other": NaN}}"#);
         for max_len in 300..330 {
             let notice = log_notice(body.as_bytes(), "a", max_len);
-            assert!(
-                notice.len() <= max_len && notice.len() > max_len - 12,
-                "{unit}"
-            );
+            assert!(notice.len() <= max_len && notice.len() > max_len - 12, "{unit}");
             let line: Value = serde_json::from_slice(&crate::protocol::to_strict(&notice)).unwrap();
             let line = &line["request_payload"];
-            assert_eq!(
-                (&line["log_level"], &line["other"]),
-                (&json!("info"), &json!("NaN"))
-            );
+            assert_eq!((&line["log_level"], &line["other"]), (&json!("info"), &json!("NaN")));
             let mark = format!(" … [cut by the router, {} bytes in all]", message.len());
-            let kept = line["log_message"]
-                .as_str()
-                .unwrap()
-                .strip_suffix(&mark)
-                .unwrap();
+            let kept = line["log_message"].as_str().unwrap().strip_suffix(&mark).unwrap();
             let whole: String = serde_json::from_str(&format!("\"{message}\"")).unwrap();
             assert!(!kept.is_empty() && whole.starts_with(kept));
         }
@@ -308,13 +213,9 @@ fn a_log_line_that_is_too_long_is_cut_with_a_mark() {
 fn a_log_line_that_is_long_elsewhere_is_reduced_to_what_the_backend_knows() {
     let long = "x".repeat(5000);
     for body in [
-        format!(
-            r#"{{"log_message": "m", "log_level": "info", "request_id": "r", "other": "{long}"}}"#
-        ),
+        format!(r#"{{"log_message": "m", "log_level": "info", "request_id": "r", "other": "{long}"}}"#),
         format!(r#"{{"log_message": ["{long}"], "log_level": "info", "request_id": "r"}}"#),
-        format!(
-            r#"{{"log_message": "m", "log_level": "info", "request_id": "r", "session_id": "{long}"}}"#
-        ),
+        format!(r#"{{"log_message": "m", "log_level": "info", "request_id": "r", "session_id": "{long}"}}"#),
     ] {
         let notice = log_notice(body.as_bytes(), "a", 1000);
         says(
@@ -349,8 +250,5 @@ fn receipts_and_frames_of_version_2() {
         &agent_receipt(ID, "accepted"),
         &json!({"message_type": "agent_receipt", "invocation_id": ID, "outcome": "accepted"}),
     );
-    says(
-        &agent_cancel(id()),
-        &json!({"message_type": "agent_cancel", "invocation_id": ID}),
-    );
+    says(&agent_cancel(id()), &json!({"message_type": "agent_cancel", "invocation_id": ID}));
 }

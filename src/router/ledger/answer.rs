@@ -6,7 +6,6 @@ use uuid::Uuid;
 use super::replies::send_answer;
 use super::{Found, Ledger, Step, Subject};
 use crate::clock::Timestamp;
-use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position, SessionId};
 use crate::invocation::{Invocation, Origin, Outcome, Reply};
 use crate::journal::Detail;
@@ -209,9 +208,4 @@ impl Fate {
 /// The beginning of a text, at most `max` bytes.
 fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
-}
-
-/// The frame that tells a caller why the router ended its invocation.
-pub(super) fn error_code(invocation: &Invocation) -> ErrorCode {
-    invocation.finished().and_then(|finished| finished.outcome.error_code()).unwrap_or(ErrorCode::AgentLost)
 }

@@ -9,6 +9,7 @@ mod accept;
 mod answer;
 mod connection;
 mod deliver;
+mod indexes;
 mod loss;
 mod refusals;
 mod registration;

@@ -95,11 +95,11 @@ impl Ledger {
         for invocation in &adopted {
             self.adopt(*invocation, id, now, step);
         }
-        self.give_up_interrupted(&identity, now, step);
         if register.version == Version::Two {
             let interval = u64::try_from(self.ping_interval.as_millis()).unwrap_or(u64::MAX);
             step.send(id, Outbound::Frame(agent_registered(id, &adopted, interval)));
         }
+        self.give_up_interrupted(&identity, now, step);
         if !identity.is_backend() {
             self.send_owed_answers(id, step);
         }

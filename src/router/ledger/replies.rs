@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::answer::error_code;
 use super::session::{Session, Standing};
 use super::tables::Waiter;
 use super::{Effect, Ledger, Step, Subject};
 use crate::clock::Timestamp;
+use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, SessionId};
-use crate::invocation::{Invocation, Origin, Reply};
+use crate::invocation::{Invocation, Origin, Outcome, Reply};
 use crate::journal::Detail;
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
 use crate::router::outbox::{Answer, AnswerContent, Body, Outbound};
@@ -96,7 +96,8 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
     } else {
         let addition =
             to.additions.then_some(ErrorAddition { invocation_id: Some(invocation.id), ..ErrorAddition::default() });
-        let code = error_code(invocation);
+        let outcome = invocation.finished().map(|finished| finished.outcome);
+        let code = outcome.and_then(Outcome::error_code).unwrap_or(ErrorCode::AgentLost);
         AnswerContent::Router(invocation_error(code, invocation.agent.as_str(), addition))
     };
     let message = Outbound::Answer(Box::new(Answer {

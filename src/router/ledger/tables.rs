@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
-use crate::invocation::{Invocation, Reply, State};
+use crate::invocation::Invocation;
 use crate::router::ledger::session::Session;
 
 /// An unsettled invocation, and the sockets that wait for its answer.
@@ -19,7 +20,7 @@ use crate::router::ledger::session::Session;
 pub(super) struct Entry {
     pub(super) invocation: Invocation,
     pub(super) waiters: SmallVec<[Waiter; 1]>,
-    due: Option<Timestamp>,
+    pub(super) due: Option<Timestamp>,
 }
 
 /// A live socket that sent an invocation.
@@ -51,7 +52,7 @@ pub(super) struct Agent {
     /// What it may still come back with.
     pub(super) interrupted: BTreeMap<Position, InvocationId>,
     /// Plain `invoked_by`s of deliveries to it that are unanswered.
-    plain: HashMap<Box<str>, InvocationId>,
+    pub(super) plain: HashMap<Box<str>, InvocationId>,
     /// Its own invocations whose answers have not reached it.
     pub(super) replies: BTreeMap<Position, InvocationId>,
 }
@@ -78,13 +79,13 @@ enum Undo {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    invocations: HashMap<InvocationId, Entry>,
-    agents: HashMap<Identity, Agent>,
+    pub(super) invocations: HashMap<InvocationId, Entry>,
+    pub(super) agents: HashMap<Identity, Agent>,
     sessions: HashMap<SessionId, Session>,
-    due: BTreeSet<(Timestamp, Due)>,
-    keys: HashMap<KeyScope, InvocationId>,
-    open: usize,
-    answer_ttl: std::time::Duration,
+    pub(super) due: BTreeSet<(Timestamp, Due)>,
+    pub(super) keys: HashMap<KeyScope, InvocationId>,
+    pub(super) open: usize,
+    pub(super) answer_ttl: Duration,
     undo: Vec<Undo>,
 }
 
@@ -99,7 +100,7 @@ pub(super) struct Touched {
 }
 
 impl Tables {
-    pub(super) fn new(answer_ttl: std::time::Duration) -> Self {
+    pub(super) fn new(answer_ttl: Duration) -> Self {
         Self { answer_ttl, ..Self::default() }
     }
 
@@ -266,81 +267,6 @@ impl Tables {
         old
     }
 
-    fn index(&mut self, entry: &mut Entry) {
-        let invocation = &entry.invocation;
-        self.open += usize::from(invocation.is_open());
-        if let Some(key) = &invocation.key {
-            let scope = (invocation.caller.clone(), invocation.agent.clone(), Arc::clone(&key.key));
-            self.keys.insert(scope, invocation.id);
-        }
-        let agent = self.agents.entry(invocation.agent.clone()).or_default();
-        match invocation.state {
-            State::Queued { .. } => {
-                agent.queue.insert(invocation.accepted, invocation.id);
-                agent.queued_bytes += u64::from(invocation.body_bytes);
-            }
-            State::Delivered { .. } | State::Running { .. } => {
-                agent.in_flight.insert(invocation.accepted, invocation.id);
-            }
-            State::Interrupted { .. } => {
-                agent.interrupted.insert(invocation.accepted, invocation.id);
-            }
-            State::Finished(_) => {}
-        }
-        if invocation.plain_unanswered {
-            agent.plain.insert(invocation.plain_invoked_by().into(), invocation.id);
-        }
-        let due = due_at(invocation, agent, self.answer_ttl);
-        if !matches!(invocation.reply, Reply::None) {
-            let caller = self.agents.entry(invocation.caller.clone()).or_default();
-            caller.replies.insert(invocation.accepted, invocation.id);
-        }
-        entry.due = due;
-        if let Some(at) = due {
-            self.due.insert((at, Due::Invocation(invocation.id)));
-        }
-    }
-
-    fn unindex(&mut self, entry: &Entry) {
-        let invocation = &entry.invocation;
-        self.open -= usize::from(invocation.is_open());
-        if let Some(key) = &invocation.key {
-            let scope = (invocation.caller.clone(), invocation.agent.clone(), Arc::clone(&key.key));
-            if self.keys.get(&scope) == Some(&invocation.id) {
-                self.keys.remove(&scope);
-            }
-        }
-        if let Some(agent) = self.agents.get_mut(&invocation.agent) {
-            match invocation.state {
-                State::Queued { .. } => {
-                    agent.queue.remove(&invocation.accepted);
-                    agent.queued_bytes -= u64::from(invocation.body_bytes);
-                }
-                State::Delivered { .. } | State::Running { .. } => {
-                    agent.in_flight.remove(&invocation.accepted);
-                }
-                State::Interrupted { .. } => {
-                    agent.interrupted.remove(&invocation.accepted);
-                }
-                State::Finished(_) => {}
-            }
-            if invocation.plain_unanswered {
-                let plain = invocation.plain_invoked_by();
-                if agent.plain.get(plain.as_str()) == Some(&invocation.id) {
-                    agent.plain.remove(plain.as_str());
-                }
-            }
-        }
-        if !matches!(invocation.reply, Reply::None)
-            && let Some(caller) = self.agents.get_mut(&invocation.caller)
-        {
-            caller.replies.remove(&invocation.accepted);
-        }
-        if let Some(at) = entry.due {
-            self.due.remove(&(at, Due::Invocation(invocation.id)));
-        }
-    }
-
     fn replace_session(&mut self, id: SessionId, new: Option<Session>) -> Option<Session> {
         let old = self.sessions.remove(&id);
         let was = old.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
@@ -377,24 +303,6 @@ impl Tables {
         old
     }
 
-    /// Whether an agent is connected decides when what waits for it expires.
-    fn follow_connection(&mut self, identity: &Identity) {
-        let Some(agent) = self.agents.get(identity) else { return };
-        for id in agent.queue.values() {
-            let Some(entry) = self.invocations.get_mut(id) else { continue };
-            let due = due_at(&entry.invocation, agent, self.answer_ttl);
-            if due != entry.due {
-                if let Some(at) = entry.due {
-                    self.due.remove(&(at, Due::Invocation(*id)));
-                }
-                if let Some(at) = due {
-                    self.due.insert((at, Due::Invocation(*id)));
-                }
-                entry.due = due;
-            }
-        }
-    }
-
     /// An identity that never registered, has no socket, and that nothing names is forgotten.
     fn forget_idle(&mut self, identity: &Identity) {
         if self.agents.get(identity).is_some_and(Agent::is_idle) {
@@ -412,24 +320,5 @@ impl Agent {
             && self.interrupted.is_empty()
             && self.plain.is_empty()
             && self.replies.is_empty()
-    }
-}
-
-fn due_at(invocation: &Invocation, agent: &Agent, answer_ttl: std::time::Duration) -> Option<Timestamp> {
-    let deadline = invocation.terms.deadline;
-    match invocation.state {
-        State::Queued { .. } if agent.sessions.is_empty() => {
-            Some(invocation.ttl_over_at(agent.record.last_seen).map_or(deadline, |ttl| ttl.min(deadline)))
-        }
-        State::Queued { .. } | State::Delivered { .. } | State::Running { .. } => Some(deadline),
-        State::Interrupted { until } => Some(until.min(deadline)),
-        State::Finished(finished) => {
-            let plain = invocation.plain_unanswered.then_some(deadline);
-            let reply = (!matches!(invocation.reply, Reply::None)).then(|| finished.at + answer_ttl);
-            match (plain, reply) {
-                (Some(plain), Some(reply)) => Some(plain.min(reply)),
-                (plain, reply) => plain.or(reply),
-            }
-        }
     }
 }

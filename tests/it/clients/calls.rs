@@ -38,18 +38,9 @@ async fn agents_call_each_other() {
     let other = installation.agent(Client::V2).await;
 
     let echo = |value: &str| json!({"task": "echo", "value": value});
-    assert_eq!(
-        new.ask(&other.id, echo("new to new")).await,
-        Ok(json!("new to new"))
-    );
-    assert_eq!(
-        new.ask(&old.id, echo("new to old")).await,
-        Ok(json!("new to old"))
-    );
-    assert_eq!(
-        old.ask(&new.id, echo("old to new")).await,
-        Ok(json!("old to new"))
-    );
+    assert_eq!(new.ask(&other.id, echo("new to new")).await, Ok(json!("new to new")));
+    assert_eq!(new.ask(&old.id, echo("new to old")).await, Ok(json!("new to old")));
+    assert_eq!(old.ask(&new.id, echo("old to new")).await, Ok(json!("old to new")));
 }
 
 #[tokio::test]
@@ -75,24 +66,10 @@ async fn the_backend_calls_the_master_agent_and_that_one_calls_an_agent() {
     let mut master = installation.master_agent().await;
     let agent = installation.agent(Client::V2).await;
 
-    assert_eq!(
-        installation
-            .backend
-            .ask(ML, json!({"task": "echo", "value": 1}))
-            .await,
-        Ok(json!(1))
-    );
-    assert_eq!(
-        master
-            .ask(&agent.id, json!({"task": "echo", "value": 2}))
-            .await,
-        Ok(json!(2))
-    );
+    assert_eq!(installation.backend.ask(ML, json!({"task": "echo", "value": 1})).await, Ok(json!(1)));
+    assert_eq!(master.ask(&agent.id, json!({"task": "echo", "value": 2})).await, Ok(json!(2)));
     let errand = json!({"task": "ask", "to": agent.id, "value": {"task": "echo", "value": 3}});
-    assert_eq!(
-        installation.backend.ask(ML, errand).await,
-        Ok(json!({"is_success": true, "response": 3}))
-    );
+    assert_eq!(installation.backend.ask(ML, errand).await, Ok(json!({"is_success": true, "response": 3})));
 }
 
 #[tokio::test]
@@ -101,10 +78,7 @@ async fn only_the_backend_calls_the_master_agent() {
     let _master = installation.master_agent().await;
     let mut agent = installation.agent(Client::V2).await;
 
-    assert_eq!(
-        agent.ask(ML, json!({"task": "echo", "value": 1})).await,
-        Err("Agent is NOT active".to_owned())
-    );
+    assert_eq!(agent.ask(ML, json!({"task": "echo", "value": 1})).await, Err("Agent is NOT active".to_owned()));
 }
 
 #[tokio::test]
@@ -115,10 +89,7 @@ async fn a_call_to_an_unknown_agent_is_refused() {
     let nobody = agent_id();
     let question = json!({"task": "echo", "value": 1});
     let refusal = Err("Agent is NOT active".to_owned());
-    assert_eq!(
-        installation.backend.ask(&nobody, question.clone()).await,
-        refusal
-    );
+    assert_eq!(installation.backend.ask(&nobody, question.clone()).await, refusal);
     assert_eq!(agent.ask(&nobody, question).await, refusal);
 }
 
@@ -140,9 +111,7 @@ async fn twenty_calls_answered_backwards(caller: &mut Program, agent: &mut Agent
         caller.call(label, &agent.id, &json!({"task": "wait", "value": label}));
     }
     for label in &labels {
-        agent
-            .expect("started", |event| event["value"] == **label)
-            .await;
+        agent.expect("started", |event| event["value"] == **label).await;
     }
     for label in labels.iter().rev() {
         agent.release(label);

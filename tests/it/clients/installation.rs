@@ -46,12 +46,7 @@ impl Installation {
 
     async fn around(router: Router, backend_logs: BackendLogs, secured: bool) -> Self {
         let backend = start_backend(&router, backend_logs).await;
-        Self {
-            backend,
-            router,
-            backend_logs,
-            secured,
-        }
+        Self { backend, router, backend_logs, secured }
     }
 
     /// A new agent that the backend knows of.
@@ -70,10 +65,7 @@ impl Installation {
 
     /// An agent that shows this token.
     pub(super) fn start_agent_with(&self, client: Client, id: &str, token: &str) -> Agent {
-        let environment = [
-            ("ROUTER_WS_URL", &*self.router.ws_url()),
-            ("AGENT_JWT_TOKEN", token),
-        ];
+        let environment = [("ROUTER_WS_URL", &*self.router.ws_url()), ("AGENT_JWT_TOKEN", token)];
         Agent {
             id: id.to_owned(),
             token: token.to_owned(),
@@ -97,9 +89,7 @@ impl Installation {
 
     /// The backend's next notification of this kind about this agent.
     pub(super) async fn sees(&mut self, kind: &str, agent: &str) -> Value {
-        self.backend
-            .expect(kind, |notification| notification["agent_uuid"] == agent)
-            .await
+        self.backend.expect(kind, |notification| notification["agent_uuid"] == agent).await
     }
 
     /// Restarts the router in good order, and the backend, whose library never notices that its connection has ended.
@@ -114,11 +104,7 @@ impl Installation {
             return agent_token(agent, SECRET);
         }
         let made = self.router.run(&["token", "--agent", agent]);
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         String::from_utf8_lossy(&made.stdout).trim().to_owned()
     }
 }
@@ -133,12 +119,7 @@ async fn start_backend(router: &Router, logs: BackendLogs) -> Program {
 }
 
 /// Starts a master's program. That a master is there is announced to nobody, so the journal tells when it is.
-async fn start_master(
-    router: &Router,
-    identity: &str,
-    script: &str,
-    environment: &[(&str, &str)],
-) -> Program {
+async fn start_master(router: &Router, identity: &str, script: &str, environment: &[(&str, &str)]) -> Program {
     let connections = format!("kind=agent.connected&agent_id={identity}");
     let before = router.history(&connections).await.len();
     let ws_url = router.ws_url();

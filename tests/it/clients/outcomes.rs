@@ -14,10 +14,7 @@ async fn a_caller_gets_what_the_handler_returned() {
             // The model's fields stand beside `response`, of which the caller's library takes the one.
             (json!({"task": "model", "value": "guilty"}), json!("guilty")),
             (json!({"task": "bytes", "value": "żółw"}), json!("żółw")),
-            (
-                json!({"task": "file", "value": "contents"}),
-                json!("contents"),
-            ),
+            (json!({"task": "file", "value": "contents"}), json!("contents")),
             (json!({"task": "echo"}), json!(null)),
             (
                 json!({"task": "echo", "value": {"a": [1, "two", {"three": 3.5}]}}),
@@ -38,36 +35,21 @@ async fn a_caller_gets_what_the_handler_returned() {
 #[tokio::test]
 async fn a_caller_gets_the_message_of_what_the_handler_raised() {
     let failures = [
-        (
-            json!({"task": "raise", "value": "no such city"}),
-            "no such city",
-        ),
-        (
-            json!({"task": "unserialisable"}),
-            "Object of type object is not JSON serializable",
-        ),
+        (json!({"task": "raise", "value": "no such city"}), "no such city"),
+        (json!({"task": "unserialisable"}), "Object of type object is not JSON serializable"),
     ];
     let mut installation = Installation::start().await;
     let old = installation.agent(Client::V1).await;
     for (question, message) in failures {
-        assert_eq!(
-            installation.backend.ask(&old.id, question.clone()).await,
-            Err(message.to_owned())
-        );
+        assert_eq!(installation.backend.ask(&old.id, question.clone()).await, Err(message.to_owned()));
 
         let mut new = installation.agent(Client::V2).await;
-        assert_eq!(
-            installation.backend.ask(&new.id, question).await,
-            Err(message.to_owned())
-        );
+        assert_eq!(installation.backend.ask(&new.id, question).await, Err(message.to_owned()));
         assert!(new.ended().await.success());
         installation.sees("agent_unregister", &new.id).await;
     }
     assert_eq!(
-        installation
-            .backend
-            .ask(&old.id, json!({"task": "echo", "value": "still here"}))
-            .await,
+        installation.backend.ask(&old.id, json!({"task": "echo", "value": "still here"})).await,
         Ok(json!("still here"))
     );
 }

@@ -28,8 +28,7 @@ impl Client {
             Self::V1 => "GENAI_PYTHON_1",
             Self::V2 => "GENAI_PYTHON_2",
         };
-        std::env::var(variable)
-            .unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
+        std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run scripts/test"))
     }
 }
 
@@ -62,20 +61,14 @@ impl Program {
         let (sender, events) = mpsc::unbounded_channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let event = serde_json::from_str(&line)
-                    .unwrap_or_else(|_| json!({"event": "unreadable", "line": line}));
+                let event =
+                    serde_json::from_str(&line).unwrap_or_else(|_| json!({"event": "unreadable", "line": line}));
                 if sender.send(event).is_err() {
                     break;
                 }
             }
         });
-        Self {
-            process,
-            commands,
-            events,
-            unread: Vec::new(),
-            complaints,
-        }
+        Self { process, commands, events, unread: Vec::new(), complaints }
     }
 
     /// The first event of this name that fits and was not taken yet, now or when it comes.
@@ -94,12 +87,10 @@ impl Program {
             None
         };
         let arrived = timeout(PATIENCE, arriving).await;
-        arrived.ok().flatten().unwrap_or_else(|| {
-            panic!(
-                "the program ended, or {PATIENCE:?} passed, without `{name}`{}",
-                self.account()
-            )
-        })
+        arrived
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| panic!("the program ended, or {PATIENCE:?} passed, without `{name}`{}", self.account()))
     }
 
     /// Starts a `session.send()`; [`Self::answer`] with the same label takes its outcome.
@@ -118,9 +109,7 @@ impl Program {
 
     /// What `session.send()` made of the answer: the response, or the error's message.
     pub(super) async fn answer(&mut self, label: &str) -> Result<Value, String> {
-        let mut answered = self
-            .expect("answered", |event| event["label"] == label)
-            .await;
+        let mut answered = self.expect("answered", |event| event["label"] == label).await;
         if let Some(exception) = answered.get("exception") {
             panic!("send() raised {exception}{}", self.account());
         }
@@ -171,10 +160,7 @@ impl Program {
     fn account(&self) -> String {
         let said: Vec<String> = self.unread.iter().map(Value::to_string).collect();
         let complaints = fs::read_to_string(self.complaints.path()).unwrap_or_default();
-        format!(
-            "; it said:\n{}\nand on stderr:\n{complaints}",
-            said.join("\n")
-        )
+        format!("; it said:\n{}\nand on stderr:\n{complaints}", said.join("\n"))
     }
 }
 

@@ -37,10 +37,7 @@ async fn the_backend_is_not_told_of_its_own_logs() {
     }
     let mut agent = installation.agent(Client::V2).await;
     let call = json!({"task": "echo", "value": 1});
-    assert_eq!(
-        installation.backend.ask(&agent.id, call).await,
-        Ok(json!(1))
-    );
+    assert_eq!(installation.backend.ask(&agent.id, call).await, Ok(json!(1)));
     agent.kill();
     installation.sees("agent_unregister", &agent.id).await;
 
@@ -60,11 +57,7 @@ async fn the_backend_gets_an_agents_logs_in_order() {
             &json!({"task": "log", "value": lines}),
             &json!({"request_id": "request 7", "session_id": "session 9"}),
         );
-        assert_eq!(
-            installation.backend.answer("logging").await,
-            Ok(json!(10)),
-            "{client:?}"
-        );
+        assert_eq!(installation.backend.answer("logging").await, Ok(json!(10)), "{client:?}");
 
         // The library's own two stand around the handler's.
         let start = installation.sees("agent_log", &agent.id).await;

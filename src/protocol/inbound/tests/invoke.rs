@@ -2,9 +2,8 @@ use super::*;
 
 /// An `agent_invoke` with these fields besides an agent and a payload.
 fn invoke_with(fields: &str) -> Result<Invoke, BadFrame> {
-    let text = format!(
-        r#"{{"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {{"q": 1}}{fields}}}"#
-    );
+    let text =
+        format!(r#"{{"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {{"q": 1}}{fields}}}"#);
     invoke(&text, ONE)
 }
 
@@ -29,14 +28,8 @@ fn an_invocation_is_passed_on_as_the_bytes_that_came() {
         "request_metadata": {"request_id": "r", "session_id": "s", "other": 1}}"#
     );
     assert!(invoke.payload.unwrap().starts_with(br#"{"x": [NaN"#));
-    assert_eq!(
-        invoke.metadata.unwrap(),
-        r#"{"request_id": "r", "session_id": "s", "other": 1}"#
-    );
-    assert_eq!(
-        (invoke.request_id.as_deref(), invoke.session_id.as_deref()),
-        (Some("r"), Some("s"))
-    );
+    assert_eq!(invoke.metadata.unwrap(), r#"{"request_id": "r", "session_id": "s", "other": 1}"#);
+    assert_eq!((invoke.request_id.as_deref(), invoke.session_id.as_deref()), (Some("r"), Some("s")));
     assert!(!invoke.dismissal);
 }
 
@@ -55,15 +48,8 @@ fn an_invocation_needs_a_payload_or_an_agent() {
         assert_eq!(read(&text, ONE), Err(BadFrame::NoPayload), "{fields}");
         assert_eq!(read(&text, SECURED), Err(BadFrame::NoPayload), "{fields}");
     }
-    let bare = invoke(
-        r#"{"message_type": "agent_invoke", "agent_uuid": "a"}"#,
-        ONE,
-    )
-    .unwrap();
-    assert_eq!(
-        (bare.payload, bare.metadata, bare.body),
-        (None, None, Bytes::from_static(b"{}"))
-    );
+    let bare = invoke(r#"{"message_type": "agent_invoke", "agent_uuid": "a"}"#, ONE).unwrap();
+    assert_eq!((bare.payload, bare.metadata, bare.body), (None, None, Bytes::from_static(b"{}")));
 }
 
 #[test]
@@ -79,38 +65,24 @@ fn an_agent_is_named_by_a_string() {
         assert_eq!(to(agent, ONE), Err(BadFrame::AgentUuid), "{agent}");
     }
     assert_eq!(
-        invoke(
-            r#"{"message_type": "agent_invoke", "request_payload": {"a": 1}}"#,
-            ONE
-        ),
+        invoke(r#"{"message_type": "agent_invoke", "request_payload": {"a": 1}}"#, ONE),
         Err(BadFrame::AgentUuid)
     );
-    assert_eq!(
-        invoke(r#"{"message_type": "agent_invoke", "agent_uuid": 5}"#, ONE),
-        Err(BadFrame::AgentUuid)
-    );
+    assert_eq!(invoke(r#"{"message_type": "agent_invoke", "agent_uuid": 5}"#, ONE), Err(BadFrame::AgentUuid));
 
     assert_eq!(to(r#""""#, ONE).as_deref(), Ok(""));
     assert_eq!(to(r#""any string""#, ONE).as_deref(), Ok("any string"));
     assert_eq!(to(r#""any string""#, SECURED), Err(BadFrame::AgentUuid));
     assert_eq!(to(r#""""#, SECURED), Err(BadFrame::AgentUuid));
-    assert_eq!(
-        to(r#""master_server_ml""#, SECURED).as_deref(),
-        Ok("master_server_ml")
-    );
-    assert_eq!(
-        to(&format!("{:?}", ID.to_uppercase()), SECURED).as_deref(),
-        Ok(ID)
-    );
+    assert_eq!(to(r#""master_server_ml""#, SECURED).as_deref(), Ok("master_server_ml"));
+    assert_eq!(to(&format!("{:?}", ID.to_uppercase()), SECURED).as_deref(), Ok(ID));
 }
 
 #[test]
 fn what_would_break_an_agent_does_not_reach_it() {
     for value in ["null", "[]", "0", "\"\"", "[1]", "\"x\"", "1", "NaN"] {
         mistyped(&invoke(
-            &format!(
-                r#"{{"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {value}}}"#
-            ),
+            &format!(r#"{{"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {value}}}"#),
             ONE,
         ));
         mistyped(&invoke_with(&format!(r#", "request_metadata": {value}"#)));
@@ -136,7 +108,8 @@ fn a_dismissal_has_an_error_message_in_its_payload() {
 fn options_are_taken_out_and_read() {
     let plain = invoke_with("").unwrap();
     assert_eq!(plain.options, InvokeOptions::default());
-    let all = r#", "ttl_ms": 0, "deadline_ms": 60000, "max_attempts": 3, "receipt": true, "idempotency_key": "k\u00e9""#;
+    let all =
+        r#", "ttl_ms": 0, "deadline_ms": 60000, "max_attempts": 3, "receipt": true, "idempotency_key": "k\u00e9""#;
     let invoke = invoke_with(all).unwrap();
     assert_eq!(
         invoke.options,
@@ -157,16 +130,7 @@ fn options_are_taken_out_and_read() {
 #[test]
 fn mistyped_options_are_refused() {
     for name in ["ttl_ms", "deadline_ms", "max_attempts"] {
-        for value in [
-            "-1",
-            "1.0",
-            "1e3",
-            "true",
-            "\"5\"",
-            "[]",
-            "NaN",
-            "99999999999999999999",
-        ] {
+        for value in ["-1", "1.0", "1e3", "true", "\"5\"", "[]", "NaN", "99999999999999999999"] {
             mistyped(&invoke_with(&format!(r#", "{name}": {value}"#)));
         }
     }
@@ -174,13 +138,7 @@ fn mistyped_options_are_refused() {
     for value in ["1", "0", "\"true\"", "{}"] {
         mistyped(&invoke_with(&format!(r#", "receipt": {value}"#)));
     }
-    for value in [
-        "5",
-        r#""""#,
-        r#""\ud800""#,
-        r#""a\u0000""#,
-        &format!("\"{}\"", "é".repeat(256)),
-    ] {
+    for value in ["5", r#""""#, r#""\ud800""#, r#""a\u0000""#, &format!("\"{}\"", "é".repeat(256))] {
         mistyped(&invoke_with(&format!(r#", "idempotency_key": {value}"#)));
     }
     assert!(invoke_with(&format!(r#", "idempotency_key": "{}""#, "é".repeat(255))).is_ok());
@@ -188,23 +146,12 @@ fn mistyped_options_are_refused() {
 
 #[test]
 fn request_and_session_ids_are_kept_as_far_as_they_can_be() {
-    let request_id = |value: &str| {
-        invoke_with(&format!(
-            r#", "request_metadata": {{"request_id": {value}}}"#
-        ))
-        .unwrap()
-        .request_id
-    };
+    let request_id =
+        |value: &str| invoke_with(&format!(r#", "request_metadata": {{"request_id": {value}}}"#)).unwrap().request_id;
     for value in ["null", "5", "{}", r#""\udc00""#, r#""\u0000""#] {
         assert_eq!(request_id(value), None, "{value}");
     }
     assert_eq!(request_id(r#""""#).as_deref(), Some(""));
-    assert_eq!(
-        request_id(&format!("\"x{}\"", "é".repeat(200))),
-        Some(format!("x{}", "é".repeat(127)))
-    );
-    assert_eq!(
-        request_id(&format!("\"{}\"", "é".repeat(200))),
-        Some("é".repeat(127))
-    );
+    assert_eq!(request_id(&format!("\"x{}\"", "é".repeat(200))), Some(format!("x{}", "é".repeat(127))));
+    assert_eq!(request_id(&format!("\"{}\"", "é".repeat(200))), Some("é".repeat(127)));
 }

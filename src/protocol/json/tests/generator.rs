@@ -89,21 +89,9 @@ const FRAGMENTS: [&str; 17] = [
     r"\udc00\udfff",
 ];
 
-const NO_FRAGMENTS: [&str; 9] = [
-    "\n",
-    "\t",
-    "\0",
-    "\u{1f}",
-    r"\x",
-    r"\u12g4",
-    r"\u123",
-    r"\U00000041",
-    r"\ud800\u12",
-];
+const NO_FRAGMENTS: [&str; 9] = ["\n", "\t", "\0", "\u{1f}", r"\x", r"\u12g4", r"\u123", r"\U00000041", r"\ud800\u12"];
 
-const STRAY: [&str; 14] = [
-    "{", "}", "[", "]", ",", ":", "\"", "\\", " ", "\u{a0}", "0", "u", "\u{b}", "\u{c}",
-];
+const STRAY: [&str; 14] = ["{", "}", "[", "]", ",", ":", "\"", "\\", " ", "\u{a0}", "0", "u", "\u{b}", "\u{c}"];
 
 /// One text.
 pub(super) fn text(rng: &mut StdRng) -> String {
@@ -142,11 +130,7 @@ fn space(rng: &mut StdRng, out: &mut String) {
 fn value(rng: &mut StdRng, depth: u32, out: &mut String) {
     match rng.random_range(0..if depth < 4 { 10 } else { 6 }) {
         0..3 => {
-            let scalars: &[&str] = if rng.random_bool(0.01) {
-                &NO_SCALARS
-            } else {
-                &SCALARS
-            };
+            let scalars: &[&str] = if rng.random_bool(0.01) { &NO_SCALARS } else { &SCALARS };
             out.push_str(pick(rng, scalars));
         }
         3..6 => string(rng, out),
@@ -158,11 +142,7 @@ fn value(rng: &mut StdRng, depth: u32, out: &mut String) {
 fn string(rng: &mut StdRng, out: &mut String) {
     out.push('"');
     for _ in 0..rng.random_range(0..4) {
-        let fragments: &[&str] = if rng.random_bool(0.01) {
-            &NO_FRAGMENTS
-        } else {
-            &FRAGMENTS
-        };
+        let fragments: &[&str] = if rng.random_bool(0.01) { &NO_FRAGMENTS } else { &FRAGMENTS };
         out.push_str(pick(rng, fragments));
     }
     out.push('"');

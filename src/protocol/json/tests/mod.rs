@@ -37,9 +37,7 @@ fn findings(text: &str) -> serde_json::Value {
         };
         let spliced = object.splice(&[name], &first, &last);
         assert_eq!(spliced.len(), object.spliced_len(&[name], &first, &last));
-        let elements = value
-            .elements()
-            .map(|all| all.map(|one| shown(one.bytes())).collect::<Vec<_>>());
+        let elements = value.elements().map(|all| all.map(|one| shown(one.bytes())).collect::<Vec<_>>());
         let found = json!({
             "raw": shown(value.bytes()),
             "falsy": value.is_falsy(),
@@ -55,17 +53,13 @@ fn findings(text: &str) -> serde_json::Value {
     if verdict != "not JSON" {
         serde_json::from_slice::<serde_json::Value>(&strict).unwrap();
     }
-    let fields: serde_json::Map<_, _> = fields
-        .into_iter()
-        .map(|(name, found)| (name.to_owned(), found))
-        .collect();
+    let fields: serde_json::Map<_, _> = fields.into_iter().map(|(name, found)| (name.to_owned(), found)).collect();
     json!({ "text": text, "verdict": verdict, "fields": fields, "strict": shown(&strict) })
 }
 
 #[test]
 fn random_texts_are_read_as_python_reads_them() {
-    let seed =
-        std::env::var("SEED").map_or_else(|_| rand::rng().random(), |seed| seed.parse().unwrap());
+    let seed = std::env::var("SEED").map_or_else(|_| rand::rng().random(), |seed| seed.parse().unwrap());
     println!("SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let cases = 5_000;
@@ -85,11 +79,7 @@ fn random_texts_are_read_as_python_reads_them() {
     let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
     let output = python.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        format!("{cases}\n"),
-        "SEED={seed}"
-    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{cases}\n"), "SEED={seed}");
 }
 
 #[test]
@@ -97,15 +87,16 @@ fn arbitrary_bytes_are_judged_and_never_panic() {
     let mut rng = StdRng::seed_from_u64(1);
     for _ in 0..50_000 {
         let length = rng.random_range(0..24);
-        let text: Vec<u8> = (0..length)
-            .map(|_| {
-                if rng.random_bool(0.9) {
-                    br#"{}[]":,\u0d8 aNI-1e."#[rng.random_range(0..20)]
-                } else {
-                    rng.random()
-                }
-            })
-            .collect();
+        let text: Vec<u8> =
+            (0..length)
+                .map(|_| {
+                    if rng.random_bool(0.9) {
+                        br#"{}[]":,\u0d8 aNI-1e."#[rng.random_range(0..20)]
+                    } else {
+                        rng.random()
+                    }
+                })
+                .collect();
         let _ = to_strict(&text);
         if let Ok(object) = Object::parse(&text) {
             assert!(Object::parse(&object.without(&["a"])).is_ok());
@@ -121,10 +112,7 @@ fn nesting_is_counted_as_deep_as_an_agent_reads() {
         assert_eq!(object(&text).get("b").unwrap().as_u64(), Some(2));
         assert_eq!(shown(&object(&text).without(&["deep"])), r#"{"b":2}"#);
         let crossed = format!(r#"{{"deep":{open}1]{}}}"#, &close[1..]);
-        assert_eq!(
-            Object::parse(crossed.as_bytes()).err(),
-            Some(ParseError::NotJson)
-        );
+        assert_eq!(Object::parse(crossed.as_bytes()).err(), Some(ParseError::NotJson));
     }
 }
 
@@ -144,10 +132,7 @@ fn what_no_agent_survives_is_told_apart() {
 fn cutting_leaves_every_other_byte_as_it_was() {
     let text = " { \"a\" : NaN ,\t\"b\": [1, 2 ]\n, \"c\":\"\\ud800\", \"b\" :123456789012345678901234567890 } ";
     assert_eq!(shown(&object(text).without(&["d"])), text);
-    assert_eq!(
-        shown(&object(text).without(&["b"])),
-        " { \"a\" : NaN\n, \"c\":\"\\ud800\" } "
-    );
+    assert_eq!(shown(&object(text).without(&["b"])), " { \"a\" : NaN\n, \"c\":\"\\ud800\" } ");
     assert_eq!(
         shown(&object(text).without(&["a"])),
         " { \"b\": [1, 2 ]\n, \"c\":\"\\ud800\", \"b\" :123456789012345678901234567890 } "
@@ -165,18 +150,9 @@ fn putting_in_works_wherever_there_are_no_fields() {
     };
     let made = |both: &str, behind: &str| (both.to_owned(), behind.to_owned());
     assert_eq!(splice("{}", &[]), made(r#"{"f":1,"l":2}"#, r#"{"l":2}"#));
-    assert_eq!(
-        splice(r#"{"a":0}"#, &[]),
-        made(r#"{"f":1,"a":0,"l":2}"#, r#"{"a":0,"l":2}"#)
-    );
-    assert_eq!(
-        splice(r#"{"a":0}"#, &["a"]),
-        made(r#"{"f":1,"l":2}"#, r#"{"l":2}"#)
-    );
-    assert_eq!(
-        splice(r#"{"a":0, "b":1}"#, &["a"]),
-        made(r#"{"f":1, "b":1,"l":2}"#, r#"{"b":1,"l":2}"#)
-    );
+    assert_eq!(splice(r#"{"a":0}"#, &[]), made(r#"{"f":1,"a":0,"l":2}"#, r#"{"a":0,"l":2}"#));
+    assert_eq!(splice(r#"{"a":0}"#, &["a"]), made(r#"{"f":1,"l":2}"#, r#"{"l":2}"#));
+    assert_eq!(splice(r#"{"a":0, "b":1}"#, &["a"]), made(r#"{"f":1, "b":1,"l":2}"#, r#"{"b":1,"l":2}"#));
 }
 
 #[test]
@@ -190,29 +166,10 @@ fn the_last_of_several_fields_counts() {
 fn what_is_no_object_is_told_apart() {
     let verdict = |text: &[u8]| Object::parse(text).err();
     for other in ["[]", "1", " NaN ", "\"{}\"", "null"] {
-        assert_eq!(
-            verdict(other.as_bytes()),
-            Some(ParseError::NotAnObject),
-            "{other}"
-        );
+        assert_eq!(verdict(other.as_bytes()), Some(ParseError::NotAnObject), "{other}");
     }
-    for broken in [
-        "",
-        " ",
-        "{",
-        "{}{}",
-        "[] x",
-        "\u{feff}{}",
-        "{\"a\":1,}",
-        "{\"a\" 1}",
-        "{'a':1}",
-        "{\"\x1f\":1}",
-    ] {
-        assert_eq!(
-            verdict(broken.as_bytes()),
-            Some(ParseError::NotJson),
-            "{broken}"
-        );
+    for broken in ["", " ", "{", "{}{}", "[] x", "\u{feff}{}", "{\"a\":1,}", "{\"a\" 1}", "{'a':1}", "{\"\x1f\":1}"] {
+        assert_eq!(verdict(broken.as_bytes()), Some(ParseError::NotJson), "{broken}");
     }
     assert_eq!(verdict(b"{\"\xff\":1}"), Some(ParseError::NotUtf8));
 }
@@ -220,9 +177,7 @@ fn what_is_no_object_is_told_apart() {
 #[test]
 fn the_end_of_a_string_is_found_wherever_it_is() {
     for special in [0, 0x1f, b'"', b'\\'] {
-        for plain in [
-            0x20, b'!', b'#', b'[', b']', 0x7f, 0x80, 0x9f, 0xa2, 0xdc, 0xff,
-        ] {
+        for plain in [0x20, b'!', b'#', b'[', b']', 0x7f, 0x80, 0x9f, 0xa2, 0xdc, 0xff] {
             for place in 0..20 {
                 let mut text = [plain; 21];
                 text[place] = special;
@@ -236,24 +191,10 @@ fn the_end_of_a_string_is_found_wherever_it_is() {
 
 #[test]
 fn written_strings_are_read_back() {
-    let text: String = (0..0x250)
-        .filter_map(char::from_u32)
-        .chain("😀\u{2028}".chars())
-        .collect();
-    let written = Members::new()
-        .text(&text, &text)
-        .texts("all", [&text, "x"])
-        .into_object();
+    let text: String = (0..0x250).filter_map(char::from_u32).chain("😀\u{2028}".chars()).collect();
+    let written = Members::new().text(&text, &text).texts("all", [&text, "x"]).into_object();
     let strict: serde_json::Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(strict[&text], text);
     assert_eq!(strict["all"], json!([text, "x"]));
-    assert_eq!(
-        Object::parse(&written)
-            .unwrap()
-            .get(&text)
-            .unwrap()
-            .as_text()
-            .as_deref(),
-        Some(&*text)
-    );
+    assert_eq!(Object::parse(&written).unwrap().get(&text).unwrap().as_text().as_deref(), Some(&*text));
 }
