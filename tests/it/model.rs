@@ -7,8 +7,10 @@
 //!
 //! `MODEL_SEED=<n>` repeats one history; `MODEL_RUNS=<n>` plays more of them.
 
+mod admission;
 mod canonical;
 mod cast;
+mod commands;
 mod driver;
 mod duties;
 mod effects;
@@ -16,6 +18,7 @@ mod events;
 mod fold;
 mod masks;
 mod scene;
+mod sockets;
 mod state;
 
 use std::time::Duration;
@@ -153,4 +156,3 @@ fn policy(random: &mut StdRng) -> Policy {
         secured: random.random_ratio(1, 3),
     }
 }
-

@@ -42,6 +42,8 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
         .pragma("wal_autocheckpoint", "1000")
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", "-16384")
+        // What takes back a single statement is not worth a file for each commit.
+        .pragma("temp_store", "memory")
         .disable_statement_logging()
         .connect()
         .await

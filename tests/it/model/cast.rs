@@ -163,7 +163,8 @@ impl Cast {
     fn register(&mut self, model: &Model) -> Option<Command> {
         let session = self.session(|peer| peer.target.is_none())?;
         let identity = self.sockets[&session].identity.clone();
-        let mut frame = json!({ "message_type": "agent_register", "request_payload": { "agent_name": identity.as_str() } });
+        let mut frame =
+            json!({ "message_type": "agent_register", "request_payload": { "agent_name": identity.as_str() } });
         if self.chance(50) {
             frame["protocol_version"] = json!(2);
             if self.chance(60) {
@@ -342,7 +343,8 @@ impl Cast {
 
     fn log(&mut self) -> Option<Command> {
         let session = self.session(|peer| peer.target.is_none())?;
-        let Inbound::Log(log) = self.parsed(session, &json!({ "message_type": "agent_log", "log_message": "so" })) else {
+        let Inbound::Log(log) = self.parsed(session, &json!({ "message_type": "agent_log", "log_message": "so" }))
+        else {
             return None;
         };
         Some(Command::Log { session, log })
@@ -360,7 +362,12 @@ impl Cast {
     }
 
     /// How long until the next batch: mostly nothing, else to about where something is due.
-    pub(super) fn pause(&mut self, now: Timestamp, next_due: Option<Timestamp>, limits: &[std::time::Duration]) -> Timestamp {
+    pub(super) fn pause(
+        &mut self,
+        now: Timestamp,
+        next_due: Option<Timestamp>,
+        limits: &[std::time::Duration],
+    ) -> Timestamp {
         use std::time::Duration;
         let micro = Duration::from_micros(1);
         match (self.random.random_range(0..20), next_due) {

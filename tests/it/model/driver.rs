@@ -15,7 +15,7 @@ use super::canonical::canonical;
 use super::fold::Fold;
 use super::masks::{EVICTED_SOCKETS_EVICT, TAKEOVER_IS_NOT_FORGOTTEN, masked};
 use super::scene::{Cause, Seen};
-use super::state::Model;
+use super::state::{Model, Standing};
 
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -74,7 +74,7 @@ impl Driver {
         for command in &batch {
             if let Command::Register { session, .. } = command
                 && let socket = &self.model.sockets[session]
-                && (EVICTED_SOCKETS_EVICT && socket.evicted
+                && (EVICTED_SOCKETS_EVICT && socket.standing == Standing::Evicted
                     || TAKEOVER_IS_NOT_FORGOTTEN && socket.taking_over.is_some())
             {
                 verdicts.push(Verdict::Taken);
@@ -153,7 +153,9 @@ impl Driver {
             let news = self.journal.history(&HistoryFilter::default(), self.fold.head(), 1000).await;
             let news = news.expect("it can be read");
             assert!(!news.is_empty(), "events are missing");
-            news.iter().for_each(|event| self.fold.take(event));
+            for event in &news {
+                self.fold.take(event);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use agent_router::id::{Identity, InvocationId};
 use agent_router::invocation::{self, Invocation};
 use agent_router::journal::{InvocationRecord, Restored};
 
-use super::state::{Model, Reply, State, Way};
+use super::state::{Model, Reply, Socket, Standing, State, Way};
 
 impl Model {
     /// Nothing is left that was due.
@@ -35,16 +35,20 @@ impl Model {
                 assert!(taker.is_none(), "{id} is owed to {taker:?}");
             }
         }
-        let waiting: std::collections::BTreeSet<&Identity> =
-            self.calls.values().filter(|call| matches!(call.state, State::Queued { .. })).map(|call| &call.agent).collect();
+        let waiting: std::collections::BTreeSet<&Identity> = self
+            .calls
+            .values()
+            .filter(|call| matches!(call.state, State::Queued { .. }))
+            .map(|call| &call.agent)
+            .collect();
         for agent in waiting {
             if let Some((session, socket)) = self.ready(agent) {
                 assert!(socket.drain_at.is_some(), "{agent} is sent nothing on {session} although something waits");
             }
         }
-        for (session, socket) in self.sockets.iter().filter(|(_, socket)| socket.live && socket.leaving) {
-            let working = self.calls.values().any(|call| call.in_flight_on() == Some(*session));
-            assert!(working || socket.released || socket.evicted, "{session} has nothing left to do and is not told so");
+        let leaving = |socket: &Socket| socket.live && socket.standing == Standing::Leaving;
+        for (session, _) in self.sockets.iter().filter(|(_, socket)| leaving(socket)) {
+            assert!(self.is_at_work(*session), "{session} has nothing left to do and is not told so");
         }
     }
 

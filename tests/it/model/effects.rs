@@ -9,7 +9,7 @@ use agent_router::router::{Command, Effect, Ending, Outbound, Verdict};
 use serde_json::{Value, json};
 
 use super::scene::{Cause, Scene, Seen, receipt, value};
-use super::state::{Model, Reply, State, Way};
+use super::state::{Model, Reply, Standing, State, Way};
 
 impl Model {
     /// Takes one cause with all that the router made of it.
@@ -20,7 +20,7 @@ impl Model {
             self.apply(event, &mut scene);
         }
         scene.assert_nothing_left();
-        self.verdict(seen, &scene);
+        verdict(seen, &scene);
         if let Some((session, invoke)) = &scene.accepting
             && invoke.options.receipt
         {
@@ -30,7 +30,7 @@ impl Model {
         if scene.restarting {
             // Nobody is there to be sent anything.
             self.sockets.values_mut().for_each(|socket| socket.live = false);
-            scene.finished.iter().for_each(|id| panic!("the start ended {id}"));
+            assert!(scene.finished.is_empty(), "a start ends nothing: {:?}", scene.finished);
         } else {
             self.effects(seen, &mut scene);
         }
@@ -38,38 +38,6 @@ impl Model {
             self.assert_nothing_is_overdue(seen.now);
         }
         self.assert_nothing_is_held_up();
-    }
-
-    /// Who asked is told the truth, at once if it is a refusal.
-    fn verdict(&self, seen: &Seen<'_>, scene: &Scene) {
-        let Cause::Command(command, verdict) = seen.cause else {
-            assert!(seen.at_once.is_empty(), "nobody asked: {:?}", seen.at_once);
-            return;
-        };
-        assert_eq!(verdict, scene.refused.map_or(Verdict::Taken, Verdict::Refused));
-        let told: Vec<(SessionId, Value)> = seen.at_once.iter().map(frame).collect();
-        let expected: Vec<(SessionId, Value)> = match (command, scene.refused) {
-            (Command::Invoke { session, invoke }, Some(code)) => {
-                let mut refusal = error(code, &invoke.target, invoke.options.used, None);
-                if invoke.options.used && code == ErrorCode::QueueFull {
-                    let queued = told.first().map(|(_, told)| told["error"]["queued"].clone());
-                    assert!(queued.as_ref().is_some_and(Value::is_u64), "how many wait is told: {told:?}");
-                    refusal["error"]["queued"] = queued.unwrap_or_default();
-                    refusal["error"]["retry_after_ms"] = json!(1000);
-                }
-                vec![(*session, refusal)]
-            }
-            (Command::Cancel { session, cancel }, Some(code)) => {
-                vec![(*session, error(code, "", true, Some(cancel.invocation_id)))]
-            }
-            _ => Vec::new(),
-        };
-        assert_eq!(told, expected, "what is said at once");
-        if scene.refused.is_some() {
-            assert!(seen.effects.is_empty(), "a refusal has an effect: {:?}", seen.effects);
-            let refusals = seen.events.iter().all(|event| event.detail.kind() == EventKind::InvocationRefused);
-            assert!(refusals && seen.events.len() <= 1, "a refusal changes something: {:?}", seen.events);
-        }
     }
 
     fn effects(&mut self, seen: &Seen<'_>, scene: &mut Scene) {
@@ -117,11 +85,10 @@ impl Model {
     }
 
     fn release(&mut self, session: SessionId) {
-        let working = self.calls.values().any(|call| call.in_flight_on() == Some(session));
+        assert!(!self.is_at_work(session), "told to close with work in flight");
         let socket = self.sockets.get_mut(&session).expect("it is there");
-        assert!(socket.leaving && !working, "told to close with work in flight");
-        assert!(!socket.released, "told twice");
-        socket.released = true;
+        assert_eq!(socket.standing, Standing::Leaving, "told to close without having asked, or twice");
+        socket.standing = Standing::Released;
     }
 
     fn feed(&self, start: Option<&agent_router::router::FeedStart>) {
@@ -134,7 +101,7 @@ impl Model {
         let mut registered: Vec<_> = self
             .sockets
             .iter()
-            .filter(|(_, socket)| socket.live && !socket.evicted && !socket.identity.is_master())
+            .filter(|(_, socket)| socket.live && socket.standing != Standing::Evicted && !socket.identity.is_master())
             .filter_map(|(id, socket)| Some((*id, socket.identity.clone(), socket.registered?.position)))
             .collect();
         registered.sort_by_key(|(_, _, position)| *position);
@@ -170,8 +137,7 @@ impl Model {
         let call = &self.calls[&id];
         let Way::Own { session, .. } = call.way else { return };
         let own = |session: &SessionId| self.sockets[session].target.is_none();
-        let told =
-            call.waiters.iter().map(|(waiter, _)| *waiter).find(|waiter| self.is_live(*waiter) && own(waiter));
+        let told = call.waiters.iter().map(|(waiter, _)| *waiter).find(|waiter| self.is_live(*waiter) && own(waiter));
         let comes_back = call.caller.is_master() || self.is_known(&call.caller);
         let cut_off = self.sockets[&session].cut_off && scene.now < self.resume_until;
         let reply = match told {
@@ -209,6 +175,38 @@ impl Model {
             }
             (content, first) => panic!("{first:?} is told as {content:?}"),
         }
+    }
+}
+
+/// Who asked is told the truth, at once if it is a refusal.
+fn verdict(seen: &Seen<'_>, scene: &Scene) {
+    let Cause::Command(command, verdict) = seen.cause else {
+        assert!(seen.at_once.is_empty(), "nobody asked: {:?}", seen.at_once);
+        return;
+    };
+    assert_eq!(verdict, scene.refused.map_or(Verdict::Taken, Verdict::Refused));
+    let told: Vec<(SessionId, Value)> = seen.at_once.iter().map(frame).collect();
+    let expected: Vec<(SessionId, Value)> = match (command, scene.refused) {
+        (Command::Invoke { session, invoke }, Some(code)) => {
+            let mut refusal = error(code, &invoke.target, invoke.options.used, None);
+            if invoke.options.used && code == ErrorCode::QueueFull {
+                let queued = told.first().map(|(_, told)| told["error"]["queued"].clone());
+                assert!(queued.as_ref().is_some_and(Value::is_u64), "how many wait is told: {told:?}");
+                refusal["error"]["queued"] = queued.unwrap_or_default();
+                refusal["error"]["retry_after_ms"] = json!(1000);
+            }
+            vec![(*session, refusal)]
+        }
+        (Command::Cancel { session, cancel }, Some(code)) => {
+            vec![(*session, error(code, "", true, Some(cancel.invocation_id)))]
+        }
+        _ => Vec::new(),
+    };
+    assert_eq!(told, expected, "what is said at once");
+    if scene.refused.is_some() {
+        assert!(seen.effects.is_empty(), "a refusal has an effect: {:?}", seen.effects);
+        let refusals = seen.events.iter().all(|event| event.detail.kind() == EventKind::InvocationRefused);
+        assert!(refusals && seen.events.len() <= 1, "a refusal changes something: {:?}", seen.events);
     }
 }
 

@@ -110,7 +110,7 @@ impl Folded {
             EventKind::InvocationDelivered => {
                 self.attempts.push(detail.clone());
                 self.plain |= detail["plain"] == true;
-                self.become_("delivered", Value::Null, detail["session"].clone());
+                self.enter("delivered", Value::Null, detail["session"].clone());
             }
             EventKind::InvocationStarted => {
                 if ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE && self.state == "queued" && self.read.contains(&attempt) {
@@ -119,17 +119,17 @@ impl Folded {
                 }
                 self.read.insert(attempt);
                 self.in_vain.remove(&attempt);
-                self.become_("running", Value::Null, detail["session"].clone());
+                self.enter("running", Value::Null, detail["session"].clone());
             }
             EventKind::InvocationInterrupted => {
                 self.read.insert(attempt);
-                self.become_("interrupted", detail["until"].clone(), Value::Null);
+                self.enter("interrupted", detail["until"].clone(), Value::Null);
             }
             EventKind::InvocationRequeued => {
                 if self.state == "delivered" {
                     self.in_vain.insert(attempt);
                 }
-                self.become_("queued", time(event.at), Value::Null);
+                self.enter("queued", time(event.at), Value::Null);
             }
             EventKind::InvocationCompleted => self.finish("completed", event, true),
             EventKind::InvocationFailed => {
@@ -154,10 +154,10 @@ impl Folded {
     fn finish(&mut self, how: &'static str, event: &EventRecord, by_answer: bool) {
         assert_ne!(self.state, "finished", "two final states");
         self.answer = by_answer.then_some(event.position);
-        self.become_("finished", time(event.at), how.into());
+        self.enter("finished", time(event.at), how.into());
     }
 
-    fn become_(&mut self, state: &'static str, time: Value, session: Value) {
+    fn enter(&mut self, state: &'static str, time: Value, session: Value) {
         assert_ne!(self.state, "finished", "something happened after the end");
         self.state = state;
         self.time = time;

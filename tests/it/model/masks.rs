@@ -30,8 +30,12 @@ pub(super) fn masked(mut state: String) -> String {
             let end = at + state[at..].find("sessions: [").expect("the sockets");
             let close = end + state[end..].find("]}").expect("the end") + 2;
             let entry = state[start..close].to_owned();
-            let is_idle = entry.contains("registered: None") && entry.contains("replies: {}") && entry.contains("sessions: []");
-            state.replace_range(start..close, &if is_idle { String::new() } else { entry.replace("Agent {", "Agent_ {") });
+            let is_idle =
+                entry.contains("registered: None") && entry.contains("replies: {}") && entry.contains("sessions: []");
+            state.replace_range(
+                start..close,
+                &if is_idle { String::new() } else { entry.replace("Agent {", "Agent_ {") },
+            );
         }
         state = state.replace(", , ", ", ").replace("{, ", "{").replace(", }", "}");
         state = state.replace(", , ", ", ").replace("{, ", "{").replace(", }", "}");

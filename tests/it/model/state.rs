@@ -31,18 +31,26 @@ pub(super) struct Socket {
     pub(super) target: Option<Identity>,
     pub(super) live: bool,
     pub(super) registered: Option<Registered>,
-    /// A newer one registered.
-    pub(super) evicted: bool,
-    /// It asked for no more.
-    pub(super) leaving: bool,
-    /// It was told that it may close.
-    pub(super) released: bool,
+    pub(super) standing: Standing,
     /// It registered, and waits for the end of the socket that it takes over from.
     pub(super) taking_over: Option<Register>,
     /// Until when it may still register before it gets what waits.
     pub(super) drain_at: Option<Timestamp>,
     /// The router's own restart ended it.
     pub(super) cut_off: bool,
+}
+
+/// Whether a socket is sent invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is.
+    Open,
+    /// It asked for no more, and has still to answer.
+    Leaving,
+    /// It has answered all that it had, and was told that it may close.
+    Released,
+    /// A newer one registered, so it is being closed.
+    Evicted,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +173,10 @@ impl Model {
         self.sockets[&session].registered.is_some_and(|registered| registered.version == Version::Two)
     }
 
+    pub(super) fn is_at_work(&self, session: SessionId) -> bool {
+        self.calls.values().any(|call| call.in_flight_on() == Some(session))
+    }
+
     /// The calls to an agent, in the order of acceptance.
     pub(super) fn calls_to<'a>(
         &'a self,
@@ -187,7 +199,7 @@ impl Model {
         let mut announced =
             self.own(agent).filter(|(_, socket)| socket.registered.is_some() || socket.taking_over.is_some());
         let (id, socket) = announced.next().or_else(|| self.own(agent).next_back())?;
-        (!socket.evicted && !socket.leaving && socket.taking_over.is_none()).then_some((id, socket))
+        (socket.standing == Standing::Open && socket.taking_over.is_none()).then_some((id, socket))
     }
 
     /// The socket that takes one more invocation of an agent now.
@@ -216,7 +228,7 @@ impl Model {
         socket.live
             && socket.target.is_none()
             && socket.identity == call.caller
-            && !socket.evicted
+            && socket.standing != Standing::Evicted
             && socket.taking_over.is_none()
             && (socket.identity.is_master()
                 || if socket.registered.is_some() { registered } else { socket.drain_at.is_none() })
