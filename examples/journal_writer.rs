@@ -93,6 +93,7 @@ impl Load {
                 attempt: 0,
                 unreceipted: 0,
                 starts: 0,
+                receipted: false,
                 delivered_at: None,
                 plain_unanswered: false,
                 state: State::Queued { since: now },

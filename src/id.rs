@@ -142,6 +142,11 @@ impl SessionId {
 pub struct Position(pub i64);
 
 impl Position {
+    /// Before every place.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After every place.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// The place after this one.
     #[must_use]
     pub const fn next(self) -> Self {

@@ -144,6 +144,7 @@ CREATE TABLE invocations (
     attempt          INTEGER NOT NULL,  -- deliveries so far
     unreceipted      INTEGER NOT NULL,  -- deliveries whose connection was lost before a receipt
     starts           INTEGER NOT NULL,  -- deliveries that were receipted
+    receipted        INTEGER NOT NULL,  -- 1: the last delivery is one of them
     delivered_at     INTEGER,           -- microseconds: the last delivery
     plain_unanswered INTEGER NOT NULL,  -- 1: a delivery with the plain invoked_by has not been answered
     session          BLOB,              -- delivered, running: the connection it is at work on

@@ -38,6 +38,8 @@ pub struct Invocation {
     pub unreceipted: u32,
     /// Deliveries that were receipted, so that work may have begun.
     pub starts: u32,
+    /// Whether the last delivery is one of them.
+    pub receipted: bool,
     /// The last delivery.
     pub delivered_at: Option<Timestamp>,
     /// Whether a delivery that carried the plain `invoked_by` has not been answered. Until the deadline, no other

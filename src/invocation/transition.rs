@@ -42,6 +42,7 @@ impl Invocation {
         debug_assert!(matches!(self.state, State::Queued { .. }));
         self.attempt += 1;
         self.delivered_at = Some(now);
+        self.receipted = false;
         self.plain_unanswered |= plain;
         self.state = State::Delivered { session };
     }
@@ -50,7 +51,7 @@ impl Invocation {
     pub fn receipt(&mut self, attempt: u32) -> Receipt {
         match self.state {
             State::Delivered { session } if self.attempt == attempt => {
-                self.starts += 1;
+                self.count_start();
                 self.state = State::Running { session };
                 Receipt::Started
             }
@@ -63,11 +64,11 @@ impl Invocation {
         if self.attempt == 0 || !self.is_open() {
             return false;
         }
-        if matches!(self.state, State::Queued { .. } | State::Delivered { .. }) {
+        if matches!(self.state, State::Queued { .. }) && !self.receipted {
             // It had been read after all: the receipt was lost with its connection.
-            self.starts += 1;
-            self.unreceipted = self.unreceipted.saturating_sub(1);
+            self.unreceipted -= 1;
         }
+        self.count_start();
         self.state = State::Running { session };
         true
     }
@@ -102,10 +103,14 @@ impl Invocation {
 
     /// Leaves it to an agent that may come back with it. A delivery whose receipt nobody could count has started.
     pub fn interrupt(&mut self, until: Timestamp) {
-        if matches!(self.state, State::Delivered { .. }) {
-            self.starts += 1;
-        }
+        self.count_start();
         self.state = State::Interrupted { until };
+    }
+
+    /// Counts the last delivery among those that may have begun the work, once.
+    fn count_start(&mut self) {
+        self.starts += u32::from(!self.receipted);
+        self.receipted = true;
     }
 
     /// Ends it.

@@ -96,12 +96,27 @@ pub struct Batch {
     pub feed_acknowledged: Option<Position>,
 }
 
+impl Batch {
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { events, accepted, changed, agents, sessions, ended, feed_acknowledged } = self;
+        events.is_empty()
+            && accepted.is_empty()
+            && changed.is_empty()
+            && agents.is_empty()
+            && sessions.is_empty()
+            && ended.is_empty()
+            && feed_acknowledged.is_none()
+    }
+}
+
 /// What a router needs to go on where the journal stands.
 #[derive(Debug)]
 pub struct Restored {
     /// The newest event.
     pub head: Head,
-    /// Every agent that ever registered.
+    /// Every agent that ever registered, or that something waited for.
     pub agents: Vec<AgentRow>,
     /// Every own socket that nobody saw end.
     pub sessions: Vec<SessionRow>,

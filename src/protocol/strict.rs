@@ -109,7 +109,7 @@ mod tests {
     fn a_strict_text_is_left_alone() {
         becomes(
             r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "#,
-            { r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "# },
+            r#" {"a": [1, -2.5e3, true, false, null], "NaN": "Infinity -Infinity 1e999 \ud83d\ude00 \\ud800"} "#,
         );
         becomes("[18446744073709551615,-9223372036854775808,-0,1e-400]", {
             "[18446744073709551615,-9223372036854775808,-0,1e-400]"

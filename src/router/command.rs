@@ -111,6 +111,39 @@ pub enum Command {
     Shutdown,
 }
 
+/// What a commit that fails means for a command, and how soon it has to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Somebody asks for something, and can be refused.
+    Request,
+    /// Something happened, and is kept until the journal takes it.
+    Fact,
+    /// Something happened that nothing waits for: it rides along with the next commit.
+    Note,
+    /// The same, of something that was refused: it is dropped when the journal takes nothing.
+    Refusal,
+}
+
+impl Command {
+    /// Its class.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Open { .. } | Self::Invoke { .. } | Self::Cancel { .. } | Self::ClientMessage { .. } => {
+                Class::Request
+            }
+            Self::Register { .. }
+            | Self::Unregister { .. }
+            | Self::Answer { .. }
+            | Self::Log { .. }
+            | Self::End { .. }
+            | Self::Shutdown => Class::Fact,
+            Self::Receipts { .. } | Self::AnswersDelivered { .. } | Self::FeedAcknowledged { .. } => Class::Note,
+            Self::FrameRefused { .. } | Self::ConnectionRefused { .. } => Class::Refusal,
+        }
+    }
+}
+
 /// Why a socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {

@@ -20,8 +20,11 @@ use crate::id::{Identity, Position, SessionId};
 use crate::journal::{FeedEvent, Journal, JournalError, Notice};
 use crate::protocol::outbound::{log_notice, registered_notice, unregistered_notice};
 
-/// Notifications that are sent and not acknowledged, at most.
-const WINDOW: usize = 256;
+/// What may be sent and not acknowledged, in units of [`UNIT`] bytes or a notification each.
+const WINDOW: usize = 1024;
+
+/// The bytes of a notification that count as much as a notification.
+const UNIT: usize = 4096;
 
 /// Notifications that are read from the journal at once.
 const PAGE: usize = 64;
@@ -148,7 +151,8 @@ impl Telling {
     }
 
     async fn send(&self, position: Option<Position>, frame: Bytes) {
-        if let Ok(window) = Arc::clone(&self.window).acquire_owned().await {
+        let share = u32::try_from((1 + frame.len() / UNIT).min(WINDOW)).unwrap_or(1);
+        if let Ok(window) = Arc::clone(&self.window).acquire_many_owned(share).await {
             self.outbox.post(Outbound::Notice(Box::new(NoticeMessage { position, frame, window })));
         }
     }

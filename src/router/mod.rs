@@ -21,8 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::Directory;
@@ -35,7 +36,7 @@ use crate::id::{Identity, SessionId};
 use crate::invocation::Policy;
 use crate::journal::{Journal, JournalError};
 
-pub use command::{Command, EndReason};
+pub use command::{Class, Command, EndReason};
 pub use ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
 pub use outbox::{
     Answer, AnswerContent, Body, Delivery, DeliveryAddition, Ending, Notice, Outbound, Outbox, Outlet, outbox,
@@ -44,8 +45,12 @@ pub use outbox::{
 /// Commands that may wait for the writer. Beyond, sockets are not read.
 const MAX_COMMANDS: usize = 4096;
 
-/// Bytes of frames that may wait for the writer, in KiB. Beyond, sockets are not read.
-const MAX_COMMAND_KIB: usize = 64 << 10;
+/// Bytes of frames that may wait for the writer, in KiB: of requests, and of everything else. Beyond, sockets are not
+/// read. They are apart so that during an outage requests can be refused while facts wait for its end.
+const MAX_WAITING_KIB: usize = 32 << 10;
+
+/// How long a router that goes down waits for the journal to take that before it lets its sockets go.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What an operator decides of the router, besides the [`Policy`].
 #[derive(Clone, Debug)]
@@ -60,7 +65,8 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Router {
     commands: mpsc::Sender<Submission>,
-    room: Arc<Semaphore>,
+    room_for_requests: Arc<Semaphore>,
+    room_for_facts: Arc<Semaphore>,
     directory: Directory,
     journal: Arc<dyn Journal>,
     clock: Clock,
@@ -122,7 +128,8 @@ impl Router {
         let running = Running { writer: tokio::spawn(writer.run()), finishing };
         let router = Self {
             commands,
-            room: Arc::new(Semaphore::new(MAX_COMMAND_KIB)),
+            room_for_requests: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
+            room_for_facts: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
             directory,
             journal,
             clock,
@@ -139,7 +146,7 @@ impl Router {
     /// [`ErrorCode::JournalUnavailable`].
     pub async fn open(&self, session: SessionId, principal: &Principal, outbox: Outbox) -> Result<(), ErrorCode> {
         self.directory.insert(session, principal, outbox);
-        let opened = self.request(Command::Open { session, principal: principal.clone() }).await;
+        let opened = self.request(Command::Open { session, principal: principal.clone() }, 0).await;
         if opened.is_err() {
             self.directory.remove(session);
         }
@@ -149,15 +156,15 @@ impl Router {
     /// Hands over a command that came with `bytes` of a frame. Waits while the router has as much to do as it takes:
     /// that is what keeps a socket from being read. After the end of the router it is dropped.
     pub async fn submit(&self, command: Command, bytes: usize) {
-        let share = u32::try_from((bytes >> 10).clamp(1, MAX_COMMAND_KIB)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
+        let permit = self.room(&command, bytes).await;
         // The writer is gone only when the process ends; what it did not take, it did not promise.
         let _ = self.commands.send(Submission { command, reply: None, permit }).await;
     }
 
     /// `POST /invoke-agent`. `Ok` and a refusal that the journal tells of look the same to a part-1 client.
     pub async fn client_message(&self, caller: Identity, client: Identity, message: Bytes) -> Result<(), ErrorCode> {
-        self.request(Command::ClientMessage { caller, client, message }).await
+        let bytes = message.len();
+        self.request(Command::ClientMessage { caller, client, message }, bytes).await
     }
 
     /// Whether the router does its work; the reason if it does not.
@@ -180,8 +187,8 @@ impl Router {
     /// Takes no more requests, and ends every socket with 1012.
     pub async fn shutdown(&self) {
         self.draining.store(true, Ordering::Release);
-        // A writer that is gone has nothing left to be told.
-        let _ = self.request(Command::Shutdown).await;
+        // A writer that is gone has nothing left to be told, and one whose journal is away tells it later.
+        let _ = timeout(LAST_WORD, self.request(Command::Shutdown, 0)).await;
         self.directory.end_all(Ending::Restarting);
     }
 
@@ -197,12 +204,22 @@ impl Router {
         &self.clock
     }
 
-    async fn request(&self, command: Command) -> Result<(), ErrorCode> {
+    async fn request(&self, command: Command, bytes: usize) -> Result<(), ErrorCode> {
         let (reply, answered) = oneshot::channel();
-        let permit = Arc::clone(&self.room).acquire_owned().await.ok();
+        let permit = self.room(&command, bytes).await;
         let submission = Submission { command, reply: Some(reply), permit };
         self.commands.send(submission).await.map_err(|_| ErrorCode::ShuttingDown)?;
-        answered.await.unwrap_or(Err(ErrorCode::ShuttingDown))
+        // A writer that ends without a word does not know whether the journal has it.
+        answered.await.unwrap_or(Err(ErrorCode::JournalUnavailable))
+    }
+
+    async fn room(&self, command: &Command, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let room = match command.class() {
+            Class::Request | Class::Refusal => &self.room_for_requests,
+            Class::Fact | Class::Note => &self.room_for_facts,
+        };
+        let share = u32::try_from((bytes >> 10).clamp(1, MAX_WAITING_KIB)).unwrap_or(u32::MAX);
+        Arc::clone(room).acquire_many_owned(share).await.ok()
     }
 }
 

@@ -9,19 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::command::Command;
+use super::command::{Class, Command};
 use super::directory::Directory;
 use super::feed::Feed;
 use super::ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
 use super::outbox::Outbound;
 use crate::clock::{Clock, Timestamp};
 use crate::code::ErrorCode;
-use crate::id::Position;
+use crate::id::{Position, SessionId};
 use crate::journal::{Journal, JournalError, Lookup};
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
 
@@ -43,7 +44,8 @@ pub(super) struct Submission {
     pub(super) command: Command,
     /// For whoever waits until the command is durable or refused.
     pub(super) reply: Option<oneshot::Sender<Result<(), ErrorCode>>>,
-    /// Its share of what may be on its way at once; given back when it is dealt with.
+    /// Its share of what may be on its way at once; given back, with the submission, when it is dealt with.
+    #[expect(dead_code, reason = "held, not read")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -106,16 +108,20 @@ impl Writer {
                 }
                 () = sleep_until(due) => return true,
             }
-            let all_ride = arrived.iter().all(|submission| rides_along(&submission.command));
-            self.held.extend(arrived);
             if self.outage.is_some() {
-                self.refuse_during_outage();
-            } else if !all_ride || self.is_drained() {
-                return true;
-            } else {
-                let ride = Instant::now() + RIDE_ALONG;
-                due = Some(due.map_or(ride, |due| due.min(ride)));
+                for submission in arrived {
+                    self.keep_or_refuse(submission, false);
+                }
+                continue;
             }
+            let rides_along = |class| matches!(class, Class::Note | Class::Refusal);
+            let all_ride = arrived.iter().all(|submission| rides_along(submission.command.class()));
+            self.held.extend(arrived);
+            if !all_ride || self.is_drained() {
+                return true;
+            }
+            let ride = Instant::now() + RIDE_ALONG;
+            due = Some(due.map_or(ride, |due| due.min(ride)));
         }
     }
 
@@ -139,10 +145,11 @@ impl Writer {
     async fn process(&mut self) -> Result<(), JournalError> {
         let found = match self.look_up().await {
             Ok(found) => found,
-            Err(error) => {
+            Err(error @ JournalError::Unavailable(_)) => {
                 self.failed(&error, &[]);
                 return Ok(());
             }
+            Err(error) => return Err(error),
         };
         let now = self.clock.now();
         let mut step = Step::default();
@@ -160,7 +167,7 @@ impl Writer {
         }
         let batch = self.ledger.batch(&mut step);
         let news = batch.events.iter().any(|event| event.detail.kind().is_for_backend());
-        if batch.events.is_empty() && batch.changed.is_empty() && batch.sessions.is_empty() && batch.ended.is_empty() {
+        if batch.is_empty() {
             self.ledger.seal();
         } else {
             match self.journal.commit(&batch).await {
@@ -231,43 +238,31 @@ impl Writer {
         }
     }
 
-    fn refuse_during_outage(&mut self) {
-        for submission in std::mem::take(&mut self.held) {
-            self.keep_or_refuse(submission, false);
-        }
-    }
-
-    /// `told`: the sender knows already that it is refused.
+    /// Deals with a command that is not in the journal. `told`: its sender knows already that it is refused.
     fn keep_or_refuse(&mut self, submission: Submission, told: bool) {
+        if !told && matches!(submission.command.class(), Class::Fact | Class::Note) {
+            self.held.push_back(submission);
+            return;
+        }
         let code = ErrorCode::JournalUnavailable;
         match &submission.command {
-            Command::Invoke { session, invoke } => {
-                if !told {
-                    let addition = invoke.options.used.then(ErrorAddition::default);
-                    self.tell(*session, invocation_error(code, &invoke.target, addition));
-                }
+            Command::Invoke { session, invoke } if !told => {
+                let addition = invoke.options.used.then(ErrorAddition::default);
+                self.tell(*session, invocation_error(code, &invoke.target, addition));
             }
-            Command::Cancel { session, cancel } => {
-                if !told {
-                    let addition = ErrorAddition { invocation_id: Some(cancel.invocation_id), ..Default::default() };
-                    self.tell(*session, invocation_error(code, "", Some(addition)));
-                }
+            Command::Cancel { session, cancel } if !told => {
+                let addition = ErrorAddition { invocation_id: Some(cancel.invocation_id), ..Default::default() };
+                self.tell(*session, invocation_error(code, "", Some(addition)));
             }
-            Command::Open { session, .. } => self.directory.remove(*session),
-            Command::ClientMessage { .. } | Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
-            _ => {
-                self.held.push_back(submission);
-                return;
-            }
+            _ => {}
         }
         if let Some(reply) = submission.reply {
             // Nobody waits any more: the socket or the request is gone.
             let _ = reply.send(Err(code));
         }
-        drop(submission.permit);
     }
 
-    fn tell(&self, session: crate::id::SessionId, frame: bytes::Bytes) {
+    fn tell(&self, session: SessionId, frame: Bytes) {
         self.directory.post(session, Outbound::Frame(frame), None);
     }
 
@@ -285,18 +280,6 @@ impl Writer {
         }
         self.telling = start.map(|start| tokio::spawn(self.feed.clone().tell(start)));
     }
-}
-
-/// Whether a command makes no commit of its own: nothing that leaves the router waits for it.
-const fn rides_along(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Receipts { .. }
-            | Command::AnswersDelivered { .. }
-            | Command::FeedAcknowledged { .. }
-            | Command::FrameRefused { .. }
-            | Command::ConnectionRefused { .. }
-    )
 }
 
 async fn sleep_until(due: Option<Instant>) {

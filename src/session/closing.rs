@@ -119,37 +119,45 @@ fn socket_error(error: &axum::Error) -> Option<&SocketError> {
     error.source()?.downcast_ref()
 }
 
-/// Ends the socket of a session that is over, in good order as far as that goes.
-pub(super) async fn close(sink: SplitSink<WebSocket, Message>, mut stream: SplitStream<WebSocket>, stop: Stop) {
-    match (stop, stop.farewell()) {
-        (Stop::Closed, _) => {
+/// Tells the peer why its socket ends, if there is something to tell and it takes it.
+pub(super) async fn say(sink: &mut SplitSink<WebSocket, Message>, stop: Stop) -> bool {
+    match stop.farewell() {
+        Some(farewell) => send(sink, farewell).await,
+        None => false,
+    }
+}
+
+/// Leaves the peer a moment to have read why its socket ended, and then lets it go. `told`: it was told.
+pub(super) async fn wait(mut stream: SplitStream<WebSocket>, stop: Stop, told: bool) {
+    match stop {
+        Stop::Closed => {
             // The answer to the peer's Close frame is queued and leaves with the next poll.
             _ = timeout(PATIENCE, stream.next()).await;
         }
-        (Stop::Violation(_), Some(farewell)) => {
-            // Unread bytes make the operating system reset the connection when it is dropped, which would overtake the
-            // Close frame; and they cannot be read any more. So the peer is given the time.
-            if say(sink, farewell).await {
-                sleep(PATIENCE).await;
-            }
-        }
-        (_, Some(farewell)) => shake_hands(sink, stream, farewell).await,
-        (_, None) => {}
+        // Unread bytes make the operating system reset the connection when it is dropped, which would overtake the Close
+        // frame; and they cannot be read any more. So the peer is given the time.
+        Stop::Violation(_) if told => sleep(PATIENCE).await,
+        _ if told => read_to_the_end(stream).await,
+        _ => {}
     }
 }
 
 /// Closes a healthy socket: says why, and waits a moment for the peer to have read it.
 pub(super) async fn shake_hands(
-    sink: SplitSink<WebSocket, Message>,
-    mut stream: SplitStream<WebSocket>,
+    mut sink: SplitSink<WebSocket, Message>,
+    stream: SplitStream<WebSocket>,
     farewell: Farewell,
 ) {
-    if say(sink, farewell).await {
-        _ = timeout(PATIENCE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+    if send(&mut sink, farewell).await {
+        read_to_the_end(stream).await;
     }
 }
 
-async fn say(mut sink: SplitSink<WebSocket, Message>, farewell: Farewell) -> bool {
+async fn read_to_the_end(mut stream: SplitStream<WebSocket>) {
+    _ = timeout(PATIENCE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+}
+
+async fn send(sink: &mut SplitSink<WebSocket, Message>, farewell: Farewell) -> bool {
     let frame = CloseFrame { code: farewell.code, reason: Utf8Bytes::from_static(farewell.reason) };
     let said = timeout(PATIENCE, sink.send(Message::Close(Some(frame)))).await;
     matches!(said, Ok(Ok(())))

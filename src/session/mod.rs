@@ -156,13 +156,15 @@ async fn serve(
         reading.await;
         stop
     };
+    let mut sink = wire.into_inner().into_sink();
+    let told = closing::say(&mut sink, stop).await;
     if stop.leaves_frames() {
-        reader.take_rest().await;
+        reader.take_rest(told).await;
     }
     let reason = stop.reason();
     router.submit(Command::End { session, reason }, 0).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
-    closing::close(wire.into_inner().into_sink(), reader.stream, stop).await;
+    closing::wait(reader.stream, stop, told).await;
 }
 
 /// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows

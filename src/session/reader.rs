@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use tokio::sync::{Mutex, Notify};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::closing::Stop;
 use super::heartbeat::Pulse;
@@ -18,7 +18,7 @@ use crate::id::SessionId;
 use crate::protocol::{self, Answer, BadFrame, Dialect, Inbound, outbound};
 use crate::router::{Command, Router};
 
-/// How long a socket that is to be closed has to be quiet for all its frames to be there.
+/// How long a socket whose peer was not told of its end has to be quiet for all its frames to be there.
 const QUIET: Duration = Duration::from_millis(10);
 
 /// For how long, at most, frames of a socket that is to be closed are taken.
@@ -89,14 +89,16 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes the frames that the peer had sent before its socket is closed.
-    pub(super) async fn take_rest(&mut self) {
-        let start = Instant::now();
+    /// Takes the frames that the peer had sent when its socket was to be closed. A peer that was told answers with a Close
+    /// frame behind the last of them; of one that was not, what comes without a pause is taken.
+    pub(super) async fn take_rest(&mut self, told: bool) {
+        let end = Instant::now() + MAX_REST;
         for _ in 0..MAX_REST_FRAMES {
-            let Ok(next) = timeout(QUIET, self.stream.next()).await else {
+            let patience = if told { end } else { end.min(Instant::now() + QUIET) };
+            let Ok(next) = timeout_at(patience, self.stream.next()).await else {
                 return;
             };
-            if self.take(next).await.is_err() || start.elapsed() > MAX_REST {
+            if self.take(next).await.is_err() || Instant::now() >= end {
                 return;
             }
         }

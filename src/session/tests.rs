@@ -97,8 +97,11 @@ async fn frames_up_to_four_times_the_largest_are_read_and_no_larger_ones() {
     client.send(ClientMessage::text("x".repeat(largest + 1))).await.unwrap();
     let stop = read_until_stop(&mut socket).await;
     assert_eq!(stop.reason(), EndReason::ProtocolError);
-    let (sink, stream) = socket.split();
-    let closing = tokio::spawn(closing::close(sink, stream, stop));
+    let (mut sink, stream) = socket.split();
+    let closing = tokio::spawn(async move {
+        let told = closing::say(&mut sink, stop).await;
+        closing::wait(stream, stop, told).await;
+    });
     assert_eq!(close_of(&mut client).await, (1009, "frame too large".to_owned()));
     closing.await.unwrap();
 }

@@ -21,6 +21,7 @@ mod invoke_agent;
 mod invoking;
 mod journal;
 mod memory;
+mod model;
 mod receipts;
 mod registration;
 mod restarts;

@@ -158,12 +158,13 @@ impl Writer {
             return Err(JournalError::Uncertain(error::describe(error)));
         }
         let found = self.resolve().await?;
+        if found == self.head {
+            // A batch without events leaves the head where it is; as far as anyone can see it is not there.
+            return Err(JournalError::Unavailable(error::describe(error)));
+        }
         if found == new {
             self.head = new;
             return Ok(new);
-        }
-        if found == self.head {
-            return Err(JournalError::Unavailable(error::describe(error)));
         }
         let what = format!("it is {found:?} and this router left it at {:?}", self.head);
         Err(JournalError::Damaged { table: "journal_head", column: "position", what })

@@ -54,7 +54,7 @@ pub(super) const SESSIONS: Layout = Layout(&[
 pub(super) const ENDED: Layout = Layout(&[("id", Id)]);
 
 /// How many of the columns of an invocation say which it is and where it stands; the others never change.
-const CHANGING: usize = 15;
+const CHANGING: usize = 16;
 
 pub(super) const INVOCATIONS: Layout = Layout(&[
     ("id", Id),
@@ -62,6 +62,7 @@ pub(super) const INVOCATIONS: Layout = Layout(&[
     ("attempt", Integer),
     ("unreceipted", Integer),
     ("starts", Integer),
+    ("receipted", Integer),
     ("delivered_at", OptionalInteger),
     ("plain_unanswered", Integer),
     ("session", OptionalId),
@@ -229,6 +230,7 @@ fn pack_changed(rows: &mut Rows<'_>, invocation: &Invocation) {
         .integer(invocation.attempt)
         .integer(invocation.unreceipted)
         .integer(invocation.starts)
+        .integer(invocation.receipted)
         .optional_integer(invocation.delivered_at.map(Timestamp::as_micros))
         .integer(invocation.plain_unanswered)
         .bytes(&session_bytes(invocation.in_flight_on()))

@@ -42,7 +42,7 @@ pub async fn migration_status(path: &Path) -> Result<Vec<Migration>, JournalErro
     if !path.exists() {
         return Ok(known(&[]));
     }
-    let readers = open::readers(path).await?;
+    let readers = open::readers(path, 1).await?;
     let mut connection = readers.acquire().await.map_err(error::unavailable)?;
     status(&mut connection).await
 }

@@ -54,6 +54,8 @@ pub struct SqliteJournal {
     /// `None` once it is closed.
     writer: Mutex<Option<Writer>>,
     reader: SqliteReader,
+    /// One connection for what the writer's own work waits for, so that no reader holds it up.
+    own_reader: SqliteReader,
 }
 
 impl SqliteJournal {
@@ -66,8 +68,9 @@ impl SqliteJournal {
         let mut connection = open::writer(&options.path).await?;
         migration::apply(&mut connection).await?;
         let reader = SqliteReader::open(&options.path).await?;
-        let writer = Writer::new(connection, lock, &options.node, reader.clone()).await?;
-        Ok(Self { writer: Mutex::new(Some(writer)), reader })
+        let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
+        let writer = Writer::new(connection, lock, &options.node, own_reader.clone()).await?;
+        Ok(Self { writer: Mutex::new(Some(writer)), reader, own_reader })
     }
 }
 
@@ -85,7 +88,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
-        self.reader.lookup(lookup).await
+        self.own_reader.lookup(lookup).await
     }
 
     async fn payloads(&self, positions: &[Position]) -> Result<Vec<(Position, Bytes)>, JournalError> {
@@ -127,6 +130,7 @@ impl Journal for SqliteJournal {
     async fn close(&self) {
         let writer = self.writer.lock().await.take();
         self.reader.close().await;
+        self.own_reader.close().await;
         if let Some(writer) = writer {
             writer.close().await;
         }

@@ -11,7 +11,7 @@ use crate::journal::JournalError;
 use crate::journal::sqlite::error;
 
 /// Readers at once; more than these wait for each other.
-const READERS: u32 = 4;
+pub(super) const READERS: u32 = 4;
 
 /// How long to wait for a lock of SQLite's own. Nobody but a person with `sqlite3` could be holding one.
 const BUSY: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
 }
 
 /// Connections that only read; they never hold up the writer, nor it them.
-pub(super) async fn readers(path: &Path) -> Result<SqlitePool, JournalError> {
+pub(super) async fn readers(path: &Path, connections: u32) -> Result<SqlitePool, JournalError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
@@ -59,7 +59,7 @@ pub(super) async fn readers(path: &Path) -> Result<SqlitePool, JournalError> {
         .busy_timeout(BUSY)
         .disable_statement_logging();
     SqlitePoolOptions::new()
-        .max_connections(READERS)
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await

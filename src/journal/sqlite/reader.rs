@@ -53,7 +53,11 @@ pub struct SqliteReader {
 impl SqliteReader {
     /// Opens the file, which must be there, with the schema that this version works with.
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
-        let pool = open::readers(path).await?;
+        Self::with_connections(path, open::READERS).await
+    }
+
+    pub(super) async fn with_connections(path: &Path, connections: u32) -> Result<Self, JournalError> {
+        let pool = open::readers(path, connections).await?;
         let mut connection = pool.acquire().await.map_err(error::unavailable)?;
         migration::require_current(&mut connection).await?;
         drop(connection);

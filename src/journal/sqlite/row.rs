@@ -141,6 +141,7 @@ pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, JournalError> {
         attempt: columns.number("attempt")?,
         unreceipted: columns.number("unreceipted")?,
         starts: columns.number("starts")?,
+        receipted: columns.flag("receipted")?,
         delivered_at: columns.optional_time("delivered_at")?,
         plain_unanswered: columns.flag("plain_unanswered")?,
         state: state(&columns)?,

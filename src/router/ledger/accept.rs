@@ -129,7 +129,7 @@ impl Ledger {
             .policy
             .terms(now, millis(options.ttl_ms), millis(options.deadline_ms), options.max_attempts)
             .map_err(|_| ErrorCode::Malformed)?;
-        let registered = session.registration.is_some();
+        let registered = session.is_registered();
         let origin = match session.principal {
             Principal::Own { .. } => Origin::Socket { session: session.id, registered },
             Principal::Invoke { .. } => Origin::InvokeSocket { session: session.id },
@@ -150,7 +150,7 @@ impl Ledger {
             && let Some(entry) = self.tables.invocation(accepted)
         {
             let state = entry.invocation.state_name();
-            let receipt = caller_receipt(accepted, state.as_str(), invoke.metadata.as_deref());
+            let receipt = self.receipt_frame(accepted, state.as_str(), invoke.metadata.as_deref());
             step.send(session.id, Outbound::Frame(receipt));
         }
         Ok(())
@@ -175,6 +175,7 @@ impl Ledger {
             attempt: 0,
             unreceipted: 0,
             starts: 0,
+            receipted: false,
             delivered_at: None,
             plain_unanswered: false,
             state: State::Queued { since: now },
@@ -248,7 +249,7 @@ impl Ledger {
         let scope = (caller.clone(), agent.clone(), Arc::clone(&key.key));
         let earlier = match self.tables.by_key(&scope) {
             Some(entry) => &entry.invocation,
-            None => found.by_key.get(&scope).and_then(|id| found.by_id.get(id))?,
+            None => found.by_key.get(&scope).and_then(|(_, id)| found.by_id.get(id))?,
         };
         let remembered = earlier.finished().is_none_or(|finished| now.since(finished.at) < self.policy.idempotency_ttl);
         remembered.then(|| earlier.clone())
@@ -257,18 +258,24 @@ impl Ledger {
     /// One more socket sent the same invocation.
     fn join(&mut self, earlier: &Invocation, waiter: Waiter, invoke: &Invoke, step: &mut Step) {
         if invoke.options.receipt {
-            let receipt = caller_receipt(earlier.id, earlier.state_name().as_str(), invoke.metadata.as_deref());
+            let state = earlier.state_name().as_str();
+            let receipt = self.receipt_frame(earlier.id, state, invoke.metadata.as_deref());
             step.send(waiter.session, Outbound::Frame(receipt));
         }
         if earlier.is_open() {
-            self.tables.change(earlier.id, |entry| {
-                if !entry.waiters.iter().any(|other| other.session == waiter.session) {
-                    entry.waiters.push(waiter);
-                }
-            });
+            let mut waiters = self.tables.invocation(earlier.id).map(|entry| entry.waiters.clone()).unwrap_or_default();
+            waiters.retain(|other| other.session != waiter.session && self.tables.session(other.session).is_some());
+            waiters.push(waiter);
+            self.tables.change(earlier.id, |entry| entry.waiters = waiters);
         } else {
             send_answer(earlier, waiter, None, step);
         }
+    }
+
+    /// A receipt for a caller, without the caller's metadata if it would be too large with them.
+    fn receipt_frame(&self, id: InvocationId, state: &str, metadata: Option<&[u8]>) -> Bytes {
+        let whole = caller_receipt(id, state, metadata);
+        if whole.len() > self.policy.max_frame_bytes { caller_receipt(id, state, None) } else { whole }
     }
 
     /// The backend tells an agent to go.
@@ -350,7 +357,7 @@ impl Ledger {
         };
         let open = invocation.is_open();
         let state = if open { "cancelled" } else { invocation.state_name().as_str() };
-        let receipt = caller_receipt(invocation.id, state, cancel.metadata.as_deref());
+        let receipt = self.receipt_frame(invocation.id, state, cancel.metadata.as_deref());
         step.send(id, Outbound::Frame(receipt));
         if open {
             self.record(step, now, Subject::of(&invocation), Detail::InvocationCancelled {}, None);

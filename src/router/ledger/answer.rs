@@ -153,7 +153,7 @@ impl Ledger {
             }
             self.finish_leaving(session, step);
         }
-        self.deliver_waiting(&agent, now, step);
+        step.wake(&agent);
     }
 
     /// Whether the answer has still to reach its caller, and from where.

@@ -31,7 +31,6 @@ impl Ledger {
             registration: None,
             standing: Standing::Live,
             drain_at: (own && !identity.is_backend()).then(|| now + self.policy.drain_delay),
-            taking_over: None,
         };
         self.tables.put_session(id, Some(session));
         if own {
@@ -52,15 +51,16 @@ impl Ledger {
             // Its end is the router's doing: the next start finds the socket's row, and makes up for it.
             return;
         }
+        let identity = session.identity().clone();
+        let newest = self.tables.sessions_of(&identity).next_back().map(|session| session.id);
         self.tables.put_session(id, None);
         if session.is_own() {
-            let identity = session.identity().clone();
             self.disconnected(&session, reason, now, step);
             self.lose(&session, false, now, step);
             self.replies_lost(&identity, id, step);
             self.finish_takeover(&identity, now, step);
-            self.deliver_waiting(&identity, now, step);
-            if identity.is_backend() {
+            step.wake(&identity);
+            if identity.is_backend() && newest == Some(id) {
                 self.direct_feed(step);
             }
         }
@@ -78,13 +78,24 @@ impl Ledger {
             self.lose(session, true, now, step);
             self.replies_lost(session.identity(), session.id, step);
         }
+        self.wait_anew(now, step);
+    }
+
+    /// Agents could not come back with their work while the router was away.
+    fn wait_anew(&mut self, now: Timestamp, step: &mut Step) {
+        let until = now + self.policy.resume_grace;
+        for id in self.tables.interrupted_until(until) {
+            let Some(entry) = self.tables.invocation(id) else { continue };
+            let (subject, attempt) = (Subject::of(&entry.invocation), entry.invocation.attempt);
+            self.record(step, now, subject, Detail::InvocationInterrupted { attempt, until }, None);
+            self.tables.change(id, |entry| entry.invocation.interrupt(until));
+        }
     }
 
     fn disconnected(&mut self, session: &Session, reason: EndReason, now: Timestamp, step: &mut Step) {
         let identity = session.identity();
         // The backend takes it for the end of the agent, so it is not told while the agent is still there.
-        let still_registered =
-            self.tables.sessions_of(identity).any(|other| other.registration.is_some() || other.taking_over.is_some());
+        let still_registered = self.tables.sessions_of(identity).any(Session::is_registered);
         let announced = !identity.is_backend() && reason != EndReason::TakenOver && !still_registered;
         let detail = Detail::AgentDisconnected { session: session.id, reason: reason.as_str(), announced };
         self.record(step, now, Subject::agent(identity), detail, None);
@@ -113,7 +124,7 @@ impl Ledger {
             .tables
             .sessions()
             .filter(|session| session.is_own() && !session.identity().is_master())
-            .filter(|session| session.standing != Standing::Evicted)
+            .filter(|session| session.is_registered())
             .filter_map(|session| {
                 let registration = session.registration?;
                 Some((session.id, session.identity().clone(), registration.position))

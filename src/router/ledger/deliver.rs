@@ -16,16 +16,17 @@ impl Ledger {
     /// The socket that an agent is sent things on: the registered one, else the newest. None while one is being taken
     /// over, or has asked for no more.
     pub(super) fn receiver(&self, agent: &Identity) -> Option<SessionId> {
-        let registered = self
-            .tables
-            .sessions_of(agent)
-            .find(|session| session.registration.is_some() || session.taking_over.is_some());
+        let registered = self.tables.sessions_of(agent).find(|session| session.is_registered());
         let session = registered.or_else(|| self.tables.sessions_of(agent).next_back())?;
-        (session.standing == Standing::Live && session.taking_over.is_none()).then_some(session.id)
+        matches!(session.standing, Standing::Live).then_some(session.id)
     }
 
     /// The socket that takes the next invocation for an agent now, if one does.
     fn ready(&self, agent: &Identity) -> Option<&Session> {
+        if self.shutting_down {
+            // Sockets are being closed: what is not sent now is certainly not started.
+            return None;
+        }
         let state = self.tables.agent(agent)?;
         let session = self.tables.session(self.receiver(agent)?)?;
         let credit = session.registration.map_or(self.policy.max_in_flight, |registration| registration.max_in_flight);
@@ -38,12 +39,14 @@ impl Ledger {
         self.ready(agent).is_some() && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
     }
 
-    /// Sends what waits for an agent, as far as it takes it.
-    pub(super) fn deliver_waiting(&mut self, agent: &Identity, now: Timestamp, step: &mut Step) {
-        self.deliver_next(agent, None, now, step);
+    /// Sends what waits for the agents that a decision woke, as far as they take it.
+    pub(super) fn deliver_woken(&mut self, now: Timestamp, step: &mut Step) {
+        while let Some(agent) = step.woken.pop_first() {
+            self.deliver_next(&agent, None, now, step);
+        }
     }
 
-    /// The same, just after one was accepted, whose bytes are at hand.
+    /// Sends what waits for an agent, as far as it takes it; `at_hand` are the bytes of one that was just accepted.
     pub(super) fn deliver_next(
         &mut self,
         agent: &Identity,

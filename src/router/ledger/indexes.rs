@@ -1,11 +1,12 @@
 //! What follows from the records: who has what waiting and in flight, which plain names are taken, and what is due when.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::tables::{Agent, Due, Entry, KeyScope, Tables};
 use crate::clock::Timestamp;
-use crate::id::Identity;
+use crate::id::{Identity, InvocationId, Position};
 use crate::invocation::{Invocation, Reply, State};
 
 impl Tables {
@@ -14,7 +15,7 @@ impl Tables {
         self.open += usize::from(invocation.is_open());
         if let Some(key) = &invocation.key {
             let scope = scope_of(invocation, &key.key);
-            self.keys.insert(scope, invocation.id);
+            self.keys.insert((scope, invocation.accepted), invocation.id);
         }
         let agent = self.agents.entry(invocation.agent.clone()).or_default();
         match invocation.state {
@@ -36,7 +37,7 @@ impl Tables {
         let due = due_at(invocation, agent, self.answer_ttl);
         if !matches!(invocation.reply, Reply::None) {
             let caller = self.agents.entry(invocation.caller.clone()).or_default();
-            caller.replies.insert(invocation.accepted, invocation.id);
+            caller.answers(invocation.reply).insert(invocation.accepted, invocation.id);
         }
         entry.due = due;
         if let Some(at) = due {
@@ -49,9 +50,7 @@ impl Tables {
         self.open -= usize::from(invocation.is_open());
         if let Some(key) = &invocation.key {
             let scope = scope_of(invocation, &key.key);
-            if self.keys.get(&scope) == Some(&invocation.id) {
-                self.keys.remove(&scope);
-            }
+            self.keys.remove(&(scope, invocation.accepted));
         }
         if let Some(agent) = self.agents.get_mut(&invocation.agent) {
             match invocation.state {
@@ -77,7 +76,7 @@ impl Tables {
         if !matches!(invocation.reply, Reply::None)
             && let Some(caller) = self.agents.get_mut(&invocation.caller)
         {
-            caller.replies.remove(&invocation.accepted);
+            caller.answers(invocation.reply).remove(&invocation.accepted);
         }
         if let Some(at) = entry.due {
             self.due.remove(&(at, Due::Invocation(invocation.id)));
@@ -99,6 +98,16 @@ impl Tables {
                 }
                 entry.due = due;
             }
+        }
+    }
+}
+
+impl Agent {
+    /// Where its invocations are whose answers have not reached it.
+    const fn answers(&mut self, reply: Reply) -> &mut BTreeMap<Position, InvocationId> {
+        match reply {
+            Reply::Owed => &mut self.owed,
+            Reply::Sent { .. } | Reply::None => &mut self.unconfirmed,
         }
     }
 }

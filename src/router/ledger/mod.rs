@@ -18,14 +18,14 @@ mod session;
 mod tables;
 mod timers;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::refusals::Refusals;
-use self::tables::{KeyScope, Tables};
+use self::tables::{Agent, KeyScope, Tables};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position, SessionId};
@@ -63,6 +63,8 @@ pub struct Step {
     /// What needs no event to be durable: refusals and errors about bad input.
     pub at_once: Vec<Effect>,
     labels: HashMap<InvocationId, Labels>,
+    /// Agents to whom what waits may go now.
+    woken: BTreeSet<Identity>,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Found {
     by_id: HashMap<InvocationId, Invocation>,
-    by_key: HashMap<KeyScope, InvocationId>,
+    by_key: HashMap<KeyScope, (Position, InvocationId)>,
 }
 
 impl Found {
@@ -131,8 +133,8 @@ impl Found {
         for invocation in invocations {
             if let Some(key) = &invocation.key {
                 let scope = (invocation.caller.clone(), invocation.agent.clone(), Arc::clone(&key.key));
-                let newest = found.by_key.entry(scope).or_insert(invocation.id);
-                *newest = (*newest).max(invocation.id);
+                let newest = found.by_key.entry(scope).or_insert((invocation.accepted, invocation.id));
+                *newest = (*newest).max((invocation.accepted, invocation.id));
             }
             found.by_id.insert(invocation.id, invocation);
         }
@@ -188,10 +190,16 @@ impl Ledger {
 
     /// Takes one command.
     pub fn decide(&mut self, command: &Command, found: &Found, now: Timestamp, step: &mut Step) -> Verdict {
+        let verdict = self.take_command(command, found, now, step);
+        self.deliver_woken(now, step);
+        verdict
+    }
+
+    fn take_command(&mut self, command: &Command, found: &Found, now: Timestamp, step: &mut Step) -> Verdict {
         match command {
             Command::Open { session, principal } => return self.open(*session, principal, now, step),
             Command::End { session, reason } => self.end(*session, *reason, now, step),
-            Command::Register { session, register } => self.register(*session, register, now, step),
+            Command::Register { session, register } => return self.register(*session, register, now, step),
             Command::Unregister { session } => self.unregister(*session, now, step),
             Command::Invoke { session, invoke } => return self.invoke(*session, invoke, found, now, step),
             Command::Answer { session, answer } => self.answer(*session, answer, found, now, step),
@@ -244,8 +252,11 @@ impl Ledger {
                 .agents
                 .into_iter()
                 .filter_map(|agent| {
-                    let record = self.tables.agent(&agent)?.record;
-                    record.registered?;
+                    let Agent { record, queue, .. } = self.tables.agent(&agent)?;
+                    // One that never registered is remembered for what waits for it, whose ttl runs from its last end.
+                    if record.registered.is_none() && queue.is_empty() {
+                        return None;
+                    }
                     Some(AgentRow { agent, registered: record.registered, last_seen: record.last_seen })
                 })
                 .collect(),
@@ -253,12 +264,11 @@ impl Ledger {
                 .sessions
                 .into_iter()
                 .filter_map(|id| self.tables.session(id))
-                .filter(|session| session.is_own())
                 .map(|session| SessionRow {
                     session: session.id,
                     identity: session.identity().clone(),
                     registered: session.registration.map(|registration| registration.position),
-                    version: if session.speaks_v2() { 2 } else { 1 },
+                    version: session.registration.map_or(1, |registration| registration.version.number()),
                     connected_at: session.connected_at,
                 })
                 .collect(),
@@ -344,6 +354,12 @@ impl Subject {
 }
 
 impl Step {
+    /// Has what waits for an agent looked at once the decision is complete, so that nothing overtakes what a decision
+    /// is still to queue.
+    fn wake(&mut self, agent: &Identity) {
+        self.woken.insert(agent.clone());
+    }
+
     fn send(&mut self, to: SessionId, message: Outbound) {
         self.effects.push(Effect::Send { to, message, stored: None });
     }

@@ -1,70 +1,67 @@
 //! An agent announces itself, takes over from its older socket, or asks for no more.
 
-use super::session::{Registration, Standing};
-use super::{Effect, Ledger, Step, Subject};
+use super::session::{Registration, Session, Standing};
+use super::{Effect, Ledger, Step, Subject, Verdict};
 use crate::clock::Timestamp;
+use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, SessionId};
 use crate::invocation::after_interruption;
 use crate::journal::Detail;
-use crate::protocol::outbound::{agent_registered, frame_too_large_error};
+use crate::protocol::outbound::{agent_registered, frame_too_large_error, registered_notice};
 use crate::protocol::{Register, Version};
 use crate::router::outbox::{Ending, Outbound};
 
-/// What a registration grows by when it is told to the backend, less the agent's id and credential.
-const NOTICE_OVERHEAD: usize = 128;
-
 impl Ledger {
-    pub(super) fn register(&mut self, id: SessionId, register: &Register, now: Timestamp, step: &mut Step) {
-        let Some(session) = self.tables.session(id).cloned() else { return };
+    pub(super) fn register(&mut self, id: SessionId, register: &Register, now: Timestamp, step: &mut Step) -> Verdict {
+        let Some(session) = self.tables.session(id).cloned() else { return Verdict::Taken };
+        if matches!(session.standing, Standing::Evicted | Standing::Leaving) {
+            // It is on its way out, and a newer one may be on its way in.
+            return Verdict::Taken;
+        }
         let identity = session.identity().clone();
-        let told = register.payload.len() + session.credential_bytes() + identity.as_str().len() + NOTICE_OVERHEAD;
-        if told > self.policy.max_frame_bytes {
+        let told = registered_notice(&register.payload, identity.as_str(), session.credential());
+        if told.len() > self.policy.max_frame_bytes {
             step.send_at_once(id, frame_too_large_error());
             self.frame_refused(id, "a registration that is too large to be told to the backend", now, step);
-            return;
+            return Verdict::Refused(ErrorCode::FrameTooLarge);
         }
-        let older: Vec<SessionId> = self
-            .tables
-            .sessions_of(&identity)
-            .filter(|other| other.id != id && (other.registration.is_some() || other.taking_over.is_some()))
-            .map(|other| other.id)
-            .collect();
         // Several backends may be there at once: they are told things, not sent invocations.
-        if older.is_empty() || identity.is_backend() {
+        let takes_over = !identity.is_backend()
+            && self.tables.sessions_of(&identity).any(|other| other.id != id && other.registration.is_some());
+        if takes_over {
+            self.evict_others(id, &identity, step);
+            let standing = Standing::Registering(Box::new(register.clone()));
+            self.tables.put_session(id, Some(Session { standing, ..session }));
+        } else {
             self.complete_registration(id, register, now, step);
-            return;
         }
-        for other in older {
-            self.evict(other, step);
-        }
-        let mut session = session;
-        session.taking_over = Some(Box::new(register.clone()));
-        self.tables.put_session(id, Some(session));
+        Verdict::Taken
     }
 
-    fn evict(&mut self, id: SessionId, step: &mut Step) {
-        if let Some(mut session) = self.tables.session(id).cloned()
-            && session.standing != Standing::Evicted
-        {
-            session.standing = Standing::Evicted;
-            session.taking_over = None;
-            session.drain_at = None;
-            self.tables.put_session(id, Some(session));
-            step.effects.push(Effect::End { session: id, why: Ending::TakenOver });
+    fn evict_others(&mut self, id: SessionId, identity: &Identity, step: &mut Step) {
+        let others: Vec<Session> = self
+            .tables
+            .sessions_of(identity)
+            .filter(|other| other.id != id && other.is_registered())
+            .cloned()
+            .collect();
+        for other in others {
+            step.effects.push(Effect::End { session: other.id, why: Ending::TakenOver });
+            let evicted = Session { standing: Standing::Evicted, drain_at: None, ..other };
+            self.tables.put_session(evicted.id, Some(evicted));
         }
     }
 
-    /// Registers the socket that waited for the end of the one it takes over from.
+    /// Registers the socket that waited for the end of those it takes over from.
     pub(super) fn finish_takeover(&mut self, identity: &Identity, now: Timestamp, step: &mut Step) {
-        if self.tables.sessions_of(identity).any(|session| session.standing == Standing::Evicted) {
+        if self.tables.sessions_of(identity).any(|session| matches!(session.standing, Standing::Evicted)) {
             return;
         }
-        let waiting = self.tables.sessions_of(identity).rfind(|session| session.taking_over.is_some()).cloned();
-        if let Some(mut session) = waiting
-            && let Some(register) = session.taking_over.take()
-        {
-            let id = session.id;
-            self.tables.put_session(id, Some(session));
+        let waiting = self.tables.sessions_of(identity).find_map(|session| match &session.standing {
+            Standing::Registering(register) => Some((session.id, register.clone())),
+            _ => None,
+        });
+        if let Some((id, register)) = waiting {
             self.complete_registration(id, &register, now, step);
         }
     }
@@ -77,11 +74,8 @@ impl Ledger {
             Version::One => most,
             Version::Two => register.max_in_flight.map_or(most, |asked| asked.min(most)),
         };
-        let adopted = self.adoptable(&identity, &register.running);
-        let version = match register.version {
-            Version::One => 1,
-            Version::Two => 2,
-        };
+        let adopted = self.adoptable(id, &identity, &register.running);
+        let version = register.version.number();
         let detail = Detail::AgentRegistered { session: id, version, max_in_flight, adopted: adopted.clone() };
         let position = self.record(step, now, Subject::agent(&identity), detail, Some(register.payload.clone()));
         session.registration = Some(Registration { position, version: register.version, max_in_flight });
@@ -103,18 +97,18 @@ impl Ledger {
         if !identity.is_backend() {
             self.send_owed_answers(id, step);
         }
-        self.deliver_waiting(&identity, now, step);
+        step.wake(&identity);
     }
 
     /// What an agent says it is still at work on, as far as it can be so.
-    fn adoptable(&self, identity: &Identity, running: &[InvocationId]) -> Vec<InvocationId> {
+    fn adoptable(&self, session: SessionId, identity: &Identity, running: &[InvocationId]) -> Vec<InvocationId> {
         let mut adoptable = Vec::new();
         for id in running {
             if let Some(entry) = self.tables.invocation(*id)
                 && entry.invocation.agent == *identity
                 && entry.invocation.attempt > 0
                 && entry.invocation.is_open()
-                && entry.invocation.in_flight_on().is_none()
+                && entry.invocation.in_flight_on().is_none_or(|on| on == session)
                 && !adoptable.contains(id)
             {
                 adoptable.push(*id);
@@ -148,7 +142,7 @@ impl Ledger {
 
     pub(super) fn unregister(&mut self, id: SessionId, now: Timestamp, step: &mut Step) {
         let Some(mut session) = self.tables.session(id).cloned() else { return };
-        if session.standing != Standing::Live {
+        if !matches!(session.standing, Standing::Live) {
             return;
         }
         let subject = Subject::agent(session.identity());
@@ -161,7 +155,7 @@ impl Ledger {
     /// Closes a socket that asked for no more, once it has answered all that it had.
     pub(super) fn finish_leaving(&self, id: SessionId, step: &mut Step) {
         let Some(session) = self.tables.session(id) else { return };
-        if session.standing == Standing::Leaving && self.in_flight_on(session.identity(), id).next().is_none() {
+        if matches!(session.standing, Standing::Leaving) && self.in_flight_on(session.identity(), id).next().is_none() {
             step.send(id, Outbound::Finish);
         }
     }

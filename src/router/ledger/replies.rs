@@ -13,6 +13,9 @@ use crate::journal::Detail;
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
 use crate::router::outbox::{Answer, AnswerContent, Body, Outbound};
 
+/// Answers that a socket is sent because another missed them, before it has confirmed any.
+const MAX_UNCONFIRMED: usize = 256;
+
 impl Ledger {
     /// Sends an answer whose socket is gone to the caller's next own socket, if it is there already.
     pub(super) fn next_socket(&self, invocation: &Invocation, step: &mut Step) -> Option<SessionId> {
@@ -29,20 +32,24 @@ impl Ledger {
         }
     }
 
-    /// Sends a socket what its identity missed.
+    /// Sends a socket what its identity missed, a page at a time: the next follows when this is confirmed.
     pub(super) fn send_owed_answers(&mut self, id: SessionId, step: &mut Step) {
         let Some(session) = self.tables.session(id) else { return };
-        let owed: Vec<Invocation> = self
-            .tables
-            .agent(session.identity())
-            .into_iter()
-            .flat_map(|caller| caller.replies.values())
+        let Some(caller) = self.tables.agent(session.identity()) else { return };
+        if caller.owed.is_empty() {
+            return;
+        }
+        let unconfirmed = self.unconfirmed_on(session.identity(), id).count();
+        let page: Vec<Invocation> = caller
+            .owed
+            .values()
             .filter_map(|id| self.tables.invocation(*id))
             .map(|entry| &entry.invocation)
-            .filter(|invocation| invocation.reply == Reply::Owed && takes_answer(session, invocation))
+            .filter(|invocation| takes_answer(session, invocation))
+            .take(MAX_UNCONFIRMED.saturating_sub(unconfirmed))
             .cloned()
             .collect();
-        for invocation in owed {
+        for invocation in page {
             let waiter = Waiter { session: id, additions: invocation.additions };
             send_answer(&invocation, waiter, None, step);
             self.tables.change(invocation.id, |entry| entry.invocation.reply = Reply::Sent { session: id });
@@ -51,23 +58,26 @@ impl Ledger {
 
     /// Answers that were sent on a socket that ended, and not confirmed, go to the next.
     pub(super) fn replies_lost(&mut self, caller: &Identity, session: SessionId, step: &mut Step) {
-        let lost: Vec<InvocationId> = self
-            .tables
-            .agent(caller)
-            .into_iter()
-            .flat_map(|caller| caller.replies.values().copied())
-            .filter(|id| {
-                self.tables.invocation(*id).is_some_and(|entry| entry.invocation.reply == Reply::Sent { session })
-            })
-            .collect();
-        for id in lost {
-            let Some(invocation) = self.tables.invocation(id).map(|entry| entry.invocation.clone()) else { continue };
-            let reply = match self.next_socket(&invocation, step) {
-                Some(session) => Reply::Sent { session },
-                None => Reply::Owed,
-            };
-            self.tables.change(id, |entry| entry.invocation.reply = reply);
+        let lost: Vec<InvocationId> = self.unconfirmed_on(caller, session).collect();
+        if lost.is_empty() {
+            return;
         }
+        for id in lost {
+            self.tables.change(id, |entry| entry.invocation.reply = Reply::Owed);
+        }
+        let others: Vec<SessionId> = self.tables.sessions_of(caller).rev().map(|session| session.id).collect();
+        for other in others {
+            self.send_owed_answers(other, step);
+        }
+    }
+
+    /// Answers that were sent on a socket and are not confirmed.
+    fn unconfirmed_on(&self, caller: &Identity, session: SessionId) -> impl Iterator<Item = InvocationId> {
+        let sent = self.tables.agent(caller).into_iter().flat_map(|caller| caller.unconfirmed.values().copied());
+        sent.filter(move |id| {
+            let entry = self.tables.invocation(*id);
+            entry.is_some_and(|entry| entry.invocation.reply == Reply::Sent { session })
+        })
     }
 
     pub(super) fn answers_delivered(
@@ -85,6 +95,7 @@ impl Ledger {
                 self.tables.change(*id, |entry| entry.invocation.reply = Reply::None);
             }
         }
+        self.send_owed_answers(session, step);
     }
 }
 
@@ -112,7 +123,7 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
 /// Whether a socket is the next that an answer may go to. A stock agent takes every frame for an invocation, so that a
 /// socket which registered gets answers only to what a registered socket asked; one that has not may be about to.
 fn takes_answer(session: &Session, invocation: &Invocation) -> bool {
-    if session.standing == Standing::Evicted || session.taking_over.is_some() {
+    if matches!(session.standing, Standing::Evicted | Standing::Registering(_)) {
         return false;
     }
     if session.identity().is_master() {

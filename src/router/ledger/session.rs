@@ -1,6 +1,6 @@
 //! A live socket, as the ledger sees it.
 
-use crate::auth::Principal;
+use crate::auth::{Credential, Principal};
 use crate::clock::Timestamp;
 use crate::id::{Identity, Position, SessionId};
 use crate::journal::SessionRow;
@@ -16,8 +16,6 @@ pub(super) struct Session {
     pub(super) standing: Standing,
     /// When what waits is sent to it although it has not registered; `None` once that is past, or pointless.
     pub(super) drain_at: Option<Timestamp>,
-    /// A registration that waits for the end of the socket it takes over from.
-    pub(super) taking_over: Option<Box<Register>>,
 }
 
 /// What a socket registered.
@@ -29,10 +27,12 @@ pub(super) struct Registration {
 }
 
 /// Whether a socket is sent invocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Standing {
     /// It is.
     Live,
+    /// It is about to be: its registration waits for the end of the socket that it takes over from.
+    Registering(Box<Register>),
     /// A newer one registered; this one is being closed.
     Evicted,
     /// It asked for no more.
@@ -50,15 +50,14 @@ impl Session {
             registration: row.registered.map(|position| Registration { position, version, max_in_flight: 0 }),
             standing: Standing::Live,
             drain_at: None,
-            taking_over: None,
         }
     }
 
-    /// How long the credential is that goes with its registration.
-    pub(super) fn credential_bytes(&self) -> usize {
+    /// What goes with its registration as `agent_jwt`.
+    pub(super) fn credential(&self) -> Option<&str> {
         match &self.principal {
-            Principal::Own { credential: Some(credential), .. } => credential.expose().len(),
-            _ => 0,
+            Principal::Own { credential, .. } => credential.as_ref().map(Credential::expose),
+            Principal::Invoke { .. } => None,
         }
     }
 
@@ -77,8 +76,20 @@ impl Session {
         self.principal.identity()
     }
 
+    /// Whether it is its identity's registered socket, or will be as soon as the older one has ended.
+    pub(super) fn is_registered(&self) -> bool {
+        match self.standing {
+            Standing::Live | Standing::Leaving => self.registration.is_some(),
+            Standing::Registering(_) => true,
+            Standing::Evicted => false,
+        }
+    }
+
     /// Whether it asked for what version 2 adds.
     pub(super) fn speaks_v2(&self) -> bool {
-        self.registration.is_some_and(|registration| registration.version == Version::Two)
+        match &self.standing {
+            Standing::Registering(register) => register.version == Version::Two,
+            _ => self.registration.is_some_and(|registration| registration.version == Version::Two),
+        }
     }
 }

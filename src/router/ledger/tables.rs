@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, State};
 use crate::router::ledger::session::Session;
 
 /// An unsettled invocation, and the sockets that wait for its answer.
@@ -53,8 +53,10 @@ pub(super) struct Agent {
     pub(super) interrupted: BTreeMap<Position, InvocationId>,
     /// Plain `invoked_by`s of deliveries to it that are unanswered.
     pub(super) plain: HashMap<Box<str>, InvocationId>,
-    /// Its own invocations whose answers have not reached it.
-    pub(super) replies: BTreeMap<Position, InvocationId>,
+    /// Its own invocations whose answers wait for its next socket.
+    pub(super) owed: BTreeMap<Position, InvocationId>,
+    /// Its own invocations whose answers were sent, and are not confirmed.
+    pub(super) unconfirmed: BTreeMap<Position, InvocationId>,
 }
 
 /// Something that happens at a time and not by a command.
@@ -83,7 +85,8 @@ pub(super) struct Tables {
     pub(super) agents: HashMap<Identity, Agent>,
     sessions: HashMap<SessionId, Session>,
     pub(super) due: BTreeSet<(Timestamp, Due)>,
-    pub(super) keys: HashMap<KeyScope, InvocationId>,
+    /// The newest of a scope counts: an older one may still be unsettled when its key is forgotten.
+    pub(super) keys: BTreeMap<(KeyScope, Position), InvocationId>,
     pub(super) open: usize,
     pub(super) answer_ttl: Duration,
     undo: Vec<Undo>,
@@ -109,7 +112,8 @@ impl Tables {
     }
 
     pub(super) fn by_key(&self, scope: &KeyScope) -> Option<&Entry> {
-        self.keys.get(scope).and_then(|id| self.invocations.get(id))
+        let of_scope = (scope.clone(), Position::MIN)..=(scope.clone(), Position::MAX);
+        self.keys.range(of_scope).next_back().and_then(|(_, id)| self.invocations.get(id))
     }
 
     pub(super) fn agent(&self, identity: &Identity) -> Option<&Agent> {
@@ -140,6 +144,19 @@ impl Tables {
     /// The delivery to this agent that carried this plain `invoked_by` and is unanswered.
     pub(super) fn plain_holder(&self, agent: &Identity, plain: &str) -> Option<InvocationId> {
         self.agents.get(agent)?.plain.get(plain).copied()
+    }
+
+    /// Interrupted invocations that are waited for less long than until `until`, in the order of acceptance.
+    pub(super) fn interrupted_until(&self, until: Timestamp) -> Vec<InvocationId> {
+        let mut found: Vec<_> = self
+            .invocations
+            .values()
+            .map(|entry| &entry.invocation)
+            .filter(|invocation| matches!(invocation.state, State::Interrupted { until: waits } if waits < until))
+            .map(|invocation| (invocation.accepted, invocation.id))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, id)| id).collect()
     }
 
     /// How many invocations are open.
@@ -206,11 +223,12 @@ impl Tables {
                     }
                 }
                 Undo::Session(id, old) => {
+                    // Invoke sockets have no rows: their calls are journaled, not they.
                     if seen_sessions.insert(*id) {
-                        match (old, self.sessions.contains_key(id)) {
-                            (_, true) => touched.sessions.push(*id),
-                            (Some(_), false) => touched.ended.push(*id),
-                            (None, false) => {}
+                        match (old, self.sessions.get(id)) {
+                            (_, Some(new)) if new.is_own() => touched.sessions.push(*id),
+                            (Some(old), None) if old.is_own() => touched.ended.push(*id),
+                            _ => {}
                         }
                     }
                 }
@@ -243,15 +261,25 @@ impl Tables {
 
     /// The batch is not on the disk: everything is as it was before it.
     pub(super) fn take_back(&mut self) {
+        let mut named = Vec::new();
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
-                Undo::Invocation(id, old) => drop(self.replace_invocation(id, old)),
-                Undo::Session(id, old) => drop(self.replace_session(id, old)),
+                Undo::Invocation(id, old) => {
+                    let taken_back = self.replace_invocation(id, old).map(|entry| entry.invocation);
+                    named.extend(taken_back.into_iter().flat_map(|invocation| [invocation.agent, invocation.caller]));
+                }
+                Undo::Session(id, old) => {
+                    named.extend(self.replace_session(id, old).map(|session| session.identity().clone()));
+                }
                 Undo::Agent(identity, old) => {
                     self.agents.entry(identity.clone()).or_default().record = old;
                     self.follow_connection(&identity);
+                    named.push(identity);
                 }
             }
+        }
+        for identity in named {
+            self.forget_idle(&identity);
         }
     }
 
@@ -319,6 +347,7 @@ impl Agent {
             && self.in_flight.is_empty()
             && self.interrupted.is_empty()
             && self.plain.is_empty()
-            && self.replies.is_empty()
+            && self.owed.is_empty()
+            && self.unconfirmed.is_empty()
     }
 }

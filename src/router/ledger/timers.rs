@@ -17,9 +17,10 @@ impl Ledger {
         for _ in 0..MAX_IN_BATCH {
             match self.tables.due(now) {
                 Some(Due::Invocation(id)) => self.look_at(id, now, step),
-                Some(Due::Drain(session)) => self.drain(session, now, step),
-                None => return,
+                Some(Due::Drain(session)) => self.drain(session, step),
+                None => break,
             }
+            self.deliver_woken(now, step);
         }
     }
 
@@ -57,19 +58,19 @@ impl Ledger {
                 let known = self.is_known(&invocation.agent);
                 let next = after_interruption(invocation.starts, invocation.terms.max_attempts, known);
                 self.follow_loss(&invocation, next, now, step);
-                self.deliver_waiting(&invocation.agent, now, step);
+                step.wake(&invocation.agent);
             }
             State::Delivered { .. } | State::Running { .. } => {}
         }
     }
 
     /// A socket has had its time to register: it gets what waits.
-    fn drain(&mut self, id: SessionId, now: Timestamp, step: &mut Step) {
+    fn drain(&mut self, id: SessionId, step: &mut Step) {
         let Some(mut session) = self.tables.session(id).cloned() else { return };
         let identity = session.identity().clone();
         session.drain_at = None;
         self.tables.put_session(id, Some(session));
         self.send_owed_answers(id, step);
-        self.deliver_waiting(&identity, now, step);
+        step.wake(&identity);
     }
 }

@@ -111,6 +111,7 @@ impl Script {
             attempt: 0,
             unreceipted: 0,
             starts: 0,
+            receipted: false,
             delivered_at: None,
             plain_unanswered: false,
             state: State::Queued { since: second(accepted.0) },

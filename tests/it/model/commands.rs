@@ -1,0 +1,277 @@
+//! What each command must bring about, read from the protocol page.
+
+use agent_router::auth::Principal;
+use agent_router::clock::Timestamp;
+use agent_router::code::ErrorCode;
+use agent_router::id::{InvocationId, SessionId};
+use agent_router::journal::EventKind;
+use agent_router::protocol::{Answer, AnswerKind, Cancel, Invoke, Register};
+use agent_router::router::{Command, EndReason};
+use serde_json::json;
+
+use super::admission::Admission;
+use super::masks::UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART;
+use super::scene::{Answering, Cause, Scene, receipt, value};
+use super::state::{Model, Socket, Standing, State};
+
+impl Model {
+    /// Reads a cause. Sockets come here; they go when their end is journaled.
+    pub(super) fn set(&mut self, cause: Cause<'_>, now: Timestamp) -> Scene {
+        let mut scene = Scene { now, ..Scene::default() };
+        match cause {
+            Cause::Time => self.set_time(&mut scene),
+            Cause::Restart => self.set_restart(&mut scene),
+            Cause::Command(command, _) => self.set_command(command, &mut scene),
+        }
+        scene
+    }
+
+    fn set_time(&mut self, scene: &mut Scene) {
+        scene.time_passes = true;
+        for socket in self.sockets.values_mut().filter(|socket| socket.live) {
+            socket.drain_at = socket.drain_at.filter(|at| *at > scene.now);
+        }
+        for call in self.calls.values_mut().filter(|call| call.plain_unanswered && call.deadline <= scene.now) {
+            call.plain_unanswered = false;
+            scene.released.push((call.agent.clone(), call.plain()));
+        }
+    }
+
+    fn set_restart(&mut self, scene: &mut Scene) {
+        scene.restarting = true;
+        scene.ending = Some(EndReason::Restarting);
+        scene.due.push(EventKind::NodeStarted);
+        self.shutting_down = false;
+        self.resume_until = scene.now + self.limits.resume_grace;
+        if UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART {
+            self.identities.retain(|_, record| record.known);
+        }
+        for socket in self.sockets.values_mut() {
+            socket.cut_off = socket.live && socket.target.is_none();
+            if socket.cut_off {
+                scene.due.push(EventKind::AgentDisconnected);
+            }
+            socket.live = socket.cut_off;
+            // What was only in memory is gone.
+            socket.taking_over = None;
+            socket.standing = Standing::Open;
+        }
+        for call in self.calls.values_mut() {
+            call.waiters.clear();
+        }
+    }
+
+    fn set_command(&mut self, command: &Command, scene: &mut Scene) {
+        match command {
+            Command::Open { session, principal } => self.set_open(*session, principal, scene),
+            Command::End { session, reason } => self.set_end(*session, *reason, scene),
+            Command::Register { session, register } => self.set_register(*session, register, scene),
+            Command::Unregister { session } => self.set_unregister(*session, scene),
+            Command::Invoke { session, invoke } => self.set_invoke(*session, invoke, scene),
+            Command::Answer { session, answer } => self.set_answer(*session, answer, scene),
+            Command::Cancel { session, cancel } => self.set_cancel(*session, cancel, scene),
+            Command::ClientMessage { caller, client, message } => {
+                scene.refused = self.admit_message(client, message);
+                if scene.refused.is_none() {
+                    scene.due.push(EventKind::InvocationAccepted);
+                    scene.posting = Some((caller.clone(), client.clone(), message.clone()));
+                }
+            }
+            Command::Receipts { session, deliveries } => {
+                for (id, attempt) in deliveries {
+                    let call = &self.calls[id];
+                    if call.state == State::Delivered(*session) && call.attempt == *attempt {
+                        scene.receipts.push_back((*id, *attempt));
+                    }
+                }
+            }
+            Command::AnswersDelivered { answers, .. } => {
+                for (id, _) in answers {
+                    scene.due.push(EventKind::AnswerDelivered);
+                    scene.confirmed.push_back(*id);
+                }
+            }
+            Command::FeedAcknowledged { position } => {
+                if *position > self.feed_acknowledged && *position <= self.head {
+                    scene.due.push(EventKind::FeedAcknowledged);
+                }
+            }
+            Command::Log { .. } => scene.due.push(EventKind::AgentLogged),
+            Command::Shutdown => {
+                self.shutting_down = true;
+                scene.due.push(EventKind::NodeStopped);
+            }
+            Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
+        }
+    }
+
+    fn set_open(&mut self, id: SessionId, principal: &Principal, scene: &mut Scene) {
+        let (identity, target) = match principal {
+            Principal::Own { identity, .. } => (identity.clone(), None),
+            Principal::Invoke { caller, target } => (caller.clone(), Some(target.clone())),
+        };
+        if self.shutting_down {
+            scene.refused = Some(ErrorCode::ShuttingDown);
+        } else if self.limits.secured && target.is_some() && !identity.is_master() && !self.is_connected(&identity) {
+            scene.refused = Some(ErrorCode::NotAllowed);
+        } else {
+            let own = target.is_none();
+            let drain_at = (own && !identity.is_backend()).then(|| scene.now + self.limits.drain_delay);
+            let socket = Socket {
+                identity,
+                target,
+                live: true,
+                registered: None,
+                standing: Standing::Open,
+                taking_over: None,
+                drain_at,
+                cut_off: false,
+            };
+            self.sockets.insert(id, socket);
+            if own {
+                scene.due.push(EventKind::AgentConnected);
+            }
+        }
+    }
+
+    fn set_end(&mut self, id: SessionId, reason: EndReason, scene: &mut Scene) {
+        let shutting_down = self.shutting_down;
+        let socket = self.sockets.get_mut(&id).expect("only what is there ends");
+        if shutting_down {
+            // The next start finds it, and tells.
+        } else if socket.target.is_some() {
+            socket.live = false;
+        } else {
+            scene.ending = Some(reason);
+            scene.due.push(EventKind::AgentDisconnected);
+        }
+    }
+
+    fn set_register(&mut self, id: SessionId, register: &Register, scene: &mut Scene) {
+        let identity = self.sockets[&id].identity.clone();
+        let older: Vec<SessionId> = self
+            .own(&identity)
+            .filter(|(other, socket)| *other != id && (socket.registered.is_some() || socket.taking_over.is_some()))
+            .map(|(other, _)| other)
+            .collect();
+        if self.sockets[&id].standing == Standing::Evicted {
+            // It is being closed; what it says of itself is over.
+        } else if older.is_empty() || identity.is_backend() {
+            self.must_register(id, register.clone(), scene);
+        } else {
+            for other in older {
+                let socket = self.sockets.get_mut(&other).expect("it was just found");
+                if socket.standing != Standing::Evicted {
+                    socket.standing = Standing::Evicted;
+                    socket.taking_over = None;
+                    socket.drain_at = None;
+                    scene.evictions.push(other);
+                }
+            }
+            self.sockets.get_mut(&id).expect("it is there").taking_over = Some(register.clone());
+        }
+    }
+
+    pub(super) fn must_register(&mut self, id: SessionId, register: Register, scene: &mut Scene) {
+        self.sockets.get_mut(&id).expect("it is there").taking_over = None;
+        scene.due.push(EventKind::AgentRegistered);
+        scene.registering = Some((id, register));
+    }
+
+    fn set_unregister(&mut self, id: SessionId, scene: &mut Scene) {
+        let socket = self.sockets.get_mut(&id).expect("it is there");
+        if socket.standing == Standing::Open {
+            socket.standing = Standing::Leaving;
+            scene.due.push(EventKind::AgentUnregistered);
+        }
+    }
+
+    fn set_invoke(&mut self, id: SessionId, invoke: &Invoke, scene: &mut Scene) {
+        let socket = &self.sockets[&id];
+        if invoke.dismissal && socket.target.is_some() && socket.identity.is_backend() {
+            return self.set_dismissal(id, invoke, scene);
+        }
+        match self.admit(id, invoke, scene.now) {
+            Admission::Refuse(code) => scene.refused = Some(code),
+            Admission::Accept => {
+                scene.due.push(EventKind::InvocationAccepted);
+                scene.accepting = Some((id, invoke.clone()));
+            }
+            Admission::Join(earlier) => {
+                let call = self.calls.get_mut(&earlier).expect("it was just found");
+                if invoke.options.receipt {
+                    scene.frames.push((id, receipt(earlier, call.state_name(), invoke.metadata.as_ref())));
+                }
+                if !call.is_open() {
+                    scene.answers.push((id, earlier, true));
+                } else if call.waiters.iter().all(|(waiter, _)| *waiter != id) {
+                    call.waiters.push((id, true));
+                }
+            }
+        }
+    }
+
+    fn set_dismissal(&mut self, id: SessionId, invoke: &Invoke, scene: &mut Scene) {
+        let Some(agent) = self.sockets[&id].target.clone().filter(|target| target.as_str() == invoke.target) else {
+            scene.refused = Some(ErrorCode::NotAllowed);
+            return;
+        };
+        let Some((receiver, _)) = self.receiver(&agent).filter(|_| !agent.is_backend()) else {
+            scene.refused = Some(if agent.is_backend() { ErrorCode::NotAllowed } else { ErrorCode::AgentAway });
+            return;
+        };
+        let mut error = value(invoke.payload.as_ref());
+        error["message_type"] = json!("agent_error");
+        scene.due.push(EventKind::AgentDismissed);
+        scene.frames.push((receiver, json!({ "error": error })));
+    }
+
+    fn set_answer(&self, id: SessionId, answer: &Answer, scene: &mut Scene) {
+        let agent = &self.sockets[&id].identity;
+        let was_sent =
+            |id: &InvocationId| self.calls.get(id).is_some_and(|call| call.agent == *agent && call.attempt > 0);
+        let by_token = || {
+            let (plain, id) = answer.invoked_by.rsplit_once('#')?;
+            let id = InvocationId(uuid::Uuid::try_parse(id).ok()?);
+            (was_sent(&id) && self.calls[&id].plain() == plain).then_some(id)
+        };
+        let (to, by_plain) = match answer.invocation_id {
+            Some(id) => (Some(id).filter(was_sent), false),
+            None => match by_token() {
+                Some(id) => (Some(id), false),
+                None => (self.plain_holder(agent, &answer.invoked_by), true),
+            },
+        };
+        let (kind, outcome) = match to.map(|id| &self.calls[&id]) {
+            None => (EventKind::AnswerUnmatched, "unknown"),
+            Some(call) if call.is_open() && answer.kind == AnswerKind::Response => {
+                (EventKind::InvocationCompleted, "accepted")
+            }
+            Some(call) if call.is_open() => (EventKind::InvocationFailed, "accepted"),
+            Some(call) if call.answer.is_some() => (EventKind::AnswerDuplicate, "duplicate"),
+            Some(_) => (EventKind::AnswerLate, "late"),
+        };
+        scene.due.push(kind);
+        if self.speaks_v2(id)
+            && let Some(named) = to.or(answer.invocation_id)
+        {
+            let receipt =
+                json!({ "message_type": "agent_receipt", "invocation_id": named.to_string(), "outcome": outcome });
+            scene.frames.push((id, receipt));
+        }
+        scene.answering = Some(Answering { to, by_plain, kind: answer.kind, body: answer.body.clone() });
+    }
+
+    fn set_cancel(&self, id: SessionId, cancel: &Cancel, scene: &mut Scene) {
+        let caller = &self.sockets[&id].identity;
+        let Some(call) = self.calls.get(&cancel.invocation_id).filter(|call| call.caller == *caller) else {
+            scene.refused = Some(ErrorCode::NotAllowed);
+            return;
+        };
+        let state = if call.is_open() { "cancelled" } else { call.state_name() };
+        scene.frames.push((id, receipt(cancel.invocation_id, state, cancel.metadata.as_ref())));
+        if call.is_open() {
+            scene.due.push(EventKind::InvocationCancelled);
+        }
+    }
+}
