@@ -111,6 +111,13 @@ impl Authenticator {
         self.verifier.is_some()
     }
 
+    /// An id as agents are known by: in secured mode a UUID in lower case, however it was written.
+    #[must_use]
+    pub fn canonical(&self, id: Identity) -> Identity {
+        let canonical = |id: &Identity| Identity::new(&Uuid::try_parse(id.as_str()).ok()?.to_string()).ok();
+        if self.is_secured() { canonical(&id).unwrap_or(id) } else { id }
+    }
+
     /// Who opens this socket. The first of the three headers that is not empty counts, whatever the others say.
     pub fn socket(&self, headers: &HeaderMap, now: Timestamp) -> Result<Principal, Refused> {
         if let Some(key) = first(headers, API_KEY) {

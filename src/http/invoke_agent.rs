@@ -39,6 +39,7 @@ pub(super) async fn send(
     let body = body.map_err(|rejection| Problem::with_status(rejection.status(), rejection.body_text()))?;
     let Request { client, message } = Request::read(&body).map_err(Refusal::Malformed)?;
     let detail = format!("Message sent to client {client}");
+    let client = context.settings.authenticator.canonical(client);
     match context.router.client_message(caller, client, message).await {
         // The original does not tell whether the client was there.
         Ok(()) | Err(ErrorCode::AgentUnknown | ErrorCode::AgentAway | ErrorCode::NotAllowed) => {

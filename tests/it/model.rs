@@ -16,7 +16,6 @@ mod duties;
 mod effects;
 mod events;
 mod fold;
-mod masks;
 mod scene;
 mod sockets;
 mod state;
@@ -102,21 +101,29 @@ async fn history(seed: u64, mood: Mood) {
         if cast.draw(|random| random.random_ratio(mood.restarts, 1000)) {
             if cast.draw(|random| random.random_ratio(1, 3)) {
                 driver.process(vec![Command::Shutdown], false).await;
+                for _ in 0..cast.draw(|random| random.random_range(0..4)) {
+                    driver.now = cast.pause(driver.now, driver.next_due(), &limits);
+                    play_batch(&mut driver, &mut cast, mood).await;
+                }
             }
             cast.lose_all();
             driver.restart().await;
             continue;
         }
-        let count = cast.draw(|random| random.random_range(0..=mood.most_commands));
-        let commands: Vec<Command> = (0..count).filter_map(|_| cast.next(&driver.model)).collect();
-        let fails = cast.draw(|random| random.random_ratio(mood.failing, 100));
-        let outcome = driver.process(commands, fails).await;
-        cast.take(&outcome.taken, outcome.effects);
+        play_batch(&mut driver, &mut cast, mood).await;
         if batch % 25 == 24 {
             driver.compare_all().await;
         }
     }
     finale(&mut driver).await;
+}
+
+async fn play_batch(driver: &mut Driver, cast: &mut Cast, mood: Mood) {
+    let count = cast.draw(|random| random.random_range(0..=mood.most_commands));
+    let commands: Vec<Command> = (0..count).filter_map(|_| cast.next(&driver.model)).collect();
+    let fails = cast.draw(|random| random.random_ratio(mood.failing, 100));
+    let outcome = driver.process(commands, fails).await;
+    cast.take(&outcome.taken, outcome.effects);
 }
 
 /// In the end everything that was accepted has come to one end.

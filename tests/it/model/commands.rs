@@ -3,14 +3,13 @@
 use agent_router::auth::Principal;
 use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
-use agent_router::id::{InvocationId, SessionId};
+use agent_router::id::{Identity, InvocationId, SessionId};
 use agent_router::journal::EventKind;
 use agent_router::protocol::{Answer, AnswerKind, Cancel, Invoke, Register};
 use agent_router::router::{Command, EndReason};
 use serde_json::json;
 
 use super::admission::Admission;
-use super::masks::UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART;
 use super::scene::{Answering, Cause, Scene, receipt, value};
 use super::state::{Model, Socket, Standing, State};
 
@@ -43,9 +42,6 @@ impl Model {
         scene.due.push(EventKind::NodeStarted);
         self.shutting_down = false;
         self.resume_until = scene.now + self.limits.resume_grace;
-        if UNKNOWN_AGENTS_ARE_FORGOTTEN_BY_A_RESTART {
-            self.identities.retain(|_, record| record.known);
-        }
         for socket in self.sockets.values_mut() {
             socket.cut_off = socket.live && socket.target.is_none();
             if socket.cut_off {
@@ -53,7 +49,6 @@ impl Model {
             }
             socket.live = socket.cut_off;
             // What was only in memory is gone.
-            socket.taking_over = None;
             socket.standing = Standing::Open;
         }
         for call in self.calls.values_mut() {
@@ -123,19 +118,20 @@ impl Model {
                 live: true,
                 registered: None,
                 standing: Standing::Open,
-                taking_over: None,
                 drain_at,
                 cut_off: false,
             };
             self.sockets.insert(id, socket);
             if own {
                 scene.due.push(EventKind::AgentConnected);
+                scene.feed_moves = self.sockets[&id].identity.is_backend();
             }
         }
     }
 
     fn set_end(&mut self, id: SessionId, reason: EndReason, scene: &mut Scene) {
         let shutting_down = self.shutting_down;
+        let newest_backend = self.own(&Identity::backend()).next_back().map(|(newest, _)| newest);
         let socket = self.sockets.get_mut(&id).expect("only what is there ends");
         if shutting_down {
             // The next start finds it, and tells.
@@ -144,36 +140,39 @@ impl Model {
         } else {
             scene.ending = Some(reason);
             scene.due.push(EventKind::AgentDisconnected);
+            scene.feed_moves = newest_backend == Some(id);
         }
     }
 
     fn set_register(&mut self, id: SessionId, register: &Register, scene: &mut Scene) {
         let identity = self.sockets[&id].identity.clone();
+        if !matches!(self.sockets[&id].standing, Standing::Open | Standing::Registering(_)) {
+            // It is on its way out; what it says of itself is over.
+            return;
+        }
+        // One that is being closed is still there.
+        let is_older = |socket: &Socket| socket.registered.is_some() || socket.is_registered();
         let older: Vec<SessionId> = self
             .own(&identity)
-            .filter(|(other, socket)| *other != id && (socket.registered.is_some() || socket.taking_over.is_some()))
+            .filter(|(other, socket)| *other != id && is_older(socket))
             .map(|(other, _)| other)
             .collect();
-        if self.sockets[&id].standing == Standing::Evicted {
-            // It is being closed; what it says of itself is over.
-        } else if older.is_empty() || identity.is_backend() {
+        if older.is_empty() || identity.is_backend() {
             self.must_register(id, register.clone(), scene);
-        } else {
-            for other in older {
-                let socket = self.sockets.get_mut(&other).expect("it was just found");
-                if socket.standing != Standing::Evicted {
-                    socket.standing = Standing::Evicted;
-                    socket.taking_over = None;
-                    socket.drain_at = None;
-                    scene.evictions.push(other);
-                }
-            }
-            self.sockets.get_mut(&id).expect("it is there").taking_over = Some(register.clone());
+            return;
         }
+        for other in older {
+            let socket = self.sockets.get_mut(&other).expect("it was just found");
+            if socket.standing != Standing::Evicted {
+                socket.standing = Standing::Evicted;
+                socket.drain_at = None;
+                scene.evictions.push(other);
+            }
+        }
+        self.sockets.get_mut(&id).expect("it is there").standing = Standing::Registering(register.clone());
     }
 
     pub(super) fn must_register(&mut self, id: SessionId, register: Register, scene: &mut Scene) {
-        self.sockets.get_mut(&id).expect("it is there").taking_over = None;
         scene.due.push(EventKind::AgentRegistered);
         scene.registering = Some((id, register));
     }
@@ -204,7 +203,8 @@ impl Model {
                 }
                 if !call.is_open() {
                     scene.answers.push((id, earlier, true));
-                } else if call.waiters.iter().all(|(waiter, _)| *waiter != id) {
+                } else {
+                    call.waiters.retain(|(waiter, _)| *waiter != id);
                     call.waiters.push((id, true));
                 }
             }

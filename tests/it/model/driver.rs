@@ -8,14 +8,13 @@ use agent_router::id::InvocationId;
 use agent_router::invocation::Policy;
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
 use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Verification};
-use agent_router::router::{Command, Effect, Found, Ledger, Outbound, Step, Verdict};
+use agent_router::router::{Class, Command, Effect, Found, Ledger, Outbound, Step, Verdict};
 use tempfile::TempDir;
 
 use super::canonical::canonical;
 use super::fold::Fold;
-use super::masks::{EVICTED_SOCKETS_EVICT, TAKEOVER_IS_NOT_FORGOTTEN, masked};
 use super::scene::{Cause, Seen};
-use super::state::{Model, Standing};
+use super::state::Model;
 
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -65,21 +64,13 @@ impl Driver {
         let mut batch = std::mem::take(&mut self.held);
         batch.extend(commands);
         let found = self.look_up(&batch).await;
-        let before = commit_fails.then(|| (masked(canonical(&self.ledger)), self.model.clone()));
+        let before = commit_fails.then(|| (what_is_taken_back(&self.ledger), self.model.clone()));
 
         let mut step = Step::default();
         self.ledger.pass_time(self.now, &mut step);
         self.model.observe(&seen(Cause::Time, self.now, &step, Marks::default()));
         let mut verdicts = Vec::with_capacity(batch.len());
         for command in &batch {
-            if let Command::Register { session, .. } = command
-                && let socket = &self.model.sockets[session]
-                && (EVICTED_SOCKETS_EVICT && socket.standing == Standing::Evicted
-                    || TAKEOVER_IS_NOT_FORGOTTEN && socket.taking_over.is_some())
-            {
-                verdicts.push(Verdict::Taken);
-                continue;
-            }
             let marks = Marks::of(&step);
             let verdict = self.ledger.decide(command, &found, self.now, &mut step);
             self.model.observe(&seen(Cause::Command(command, verdict), self.now, &step, marks));
@@ -88,7 +79,7 @@ impl Driver {
         let rows = self.ledger.batch(&mut step);
         if let Some((ledger, model)) = before {
             self.ledger.take_back();
-            assert_same(&ledger, &masked(canonical(&self.ledger)));
+            assert_same(&ledger, &what_is_taken_back(&self.ledger));
             self.model = model;
             return self.outage(batch);
         }
@@ -199,21 +190,21 @@ impl Driver {
 
     /// During an outage requests are refused, and facts wait for the next try.
     fn outage(&mut self, batch: Vec<Command>) -> Outcome {
-        let is_request = |command: &Command| {
-            matches!(
-                command,
-                Command::Open { .. }
-                    | Command::Invoke { .. }
-                    | Command::Cancel { .. }
-                    | Command::ClientMessage { .. }
-                    | Command::FrameRefused { .. }
-                    | Command::ConnectionRefused { .. }
-            )
-        };
+        let is_request = |command: &Command| matches!(command.class(), Class::Request | Class::Refusal);
         let (refused, held) = batch.into_iter().partition(is_request);
         self.held = held;
         Outcome { refused, ..Outcome::default() }
     }
+}
+
+/// The state, less the counts of refusals. Those are not taken back: a refusal is told at once and journaled behind, so
+/// that it has happened whatever becomes of the batch.
+fn what_is_taken_back(ledger: &Ledger) -> String {
+    let mut state = canonical(ledger);
+    let start = state.find("refusals: Refusals").expect("it is there");
+    let end = start + state[start..].find("resume_until: ").expect("it is there");
+    state.replace_range(start..end, "");
+    state
 }
 
 /// Says where two texts part, for the whole would be pages.

@@ -7,6 +7,9 @@ use agent_router::journal::{InvocationRecord, Restored};
 
 use super::state::{Model, Reply, Socket, Standing, State, Way};
 
+/// Answers that a socket is sent in another's place before it has confirmed any.
+const MAX_UNCONFIRMED: usize = 256;
+
 impl Model {
     /// Nothing is left that was due.
     pub(super) fn assert_nothing_is_overdue(&self, now: Timestamp) {
@@ -22,6 +25,15 @@ impl Model {
         }
     }
 
+    /// After a start there is the whole grace to come back with what was begun.
+    pub(super) fn assert_all_is_waited_for(&self, now: Timestamp) {
+        let whole = now + self.limits.resume_grace;
+        for (id, call) in &self.calls {
+            let in_time = !matches!(call.state, State::Interrupted { until } if until < whole);
+            assert!(in_time, "{id} could not be resumed while the router was away: {call:?}");
+        }
+    }
+
     /// Nothing waits that could be done.
     pub(super) fn assert_nothing_is_held_up(&self) {
         for (id, call) in self.calls.iter().filter(|(_, call)| !call.is_settled()) {
@@ -31,7 +43,9 @@ impl Model {
             assert!(call.read.len() <= call.max_attempts as usize, "{id} was started too often: {call:?}");
             assert!(call.lost.len() <= self.limits.max_deliveries as usize, "{id} was delivered in vain too often");
             if call.reply == Reply::Owed {
-                let taker = self.own(&call.caller).find(|(session, _)| self.may_take(*session, call));
+                let has_room = |session| self.unconfirmed(session) < MAX_UNCONFIRMED;
+                let mut takers = self.own(&call.caller).filter(|(session, _)| self.may_take(*session, call));
+                let taker = takers.find(|(session, _)| has_room(*session));
                 assert!(taker.is_none(), "{id} is owed to {taker:?}");
             }
         }
@@ -112,10 +126,17 @@ impl Model {
         }
         // While it is connected, it does not matter when it was before.
         let seen = |agent, last_seen| (agent, Some(last_seen).filter(|_| !self.is_connected(agent)));
-        let agents: Vec<_> = restored.agents.iter().map(|row| seen(&row.agent, row.last_seen)).collect();
-        let known = self.identities.iter().filter(|(_, record)| record.known);
-        let known: Vec<_> = known.map(|(agent, record)| seen(agent, record.last_seen)).collect();
-        assert_eq!(agents, known, "who is known");
+        // One that never registered is remembered for what waits for it; the row may stay longer.
+        let is_waited_for = |agent: &Identity| !self.is_connected(agent) && self.queue(agent).next().is_some();
+        let is_remembered = |agent: &Identity| self.is_known(agent) || is_waited_for(agent);
+        let rows = restored.agents.iter().filter(|row| is_remembered(&row.agent));
+        let rows: Vec<_> = rows.map(|row| seen(&row.agent, row.last_seen)).collect();
+        let records = self.identities.iter().filter(|(agent, _)| is_remembered(agent));
+        let records: Vec<_> = records.map(|(agent, record)| seen(agent, record.last_seen)).collect();
+        assert_eq!(rows, records, "who was seen when");
+        for row in &restored.agents {
+            assert_eq!(row.registered.is_some(), self.is_known(&row.agent), "who is known: {row:?}");
+        }
     }
 }
 

@@ -31,6 +31,7 @@ impl Model {
             // Nobody is there to be sent anything.
             self.sockets.values_mut().for_each(|socket| socket.live = false);
             assert!(scene.finished.is_empty(), "a start ends nothing: {:?}", scene.finished);
+            self.assert_all_is_waited_for(seen.now);
         } else {
             self.effects(seen, &mut scene);
         }
@@ -59,13 +60,17 @@ impl Model {
                     let place = scene.evictions.iter().position(|evicted| evicted == session);
                     scene.evictions.swap_remove(place.expect("nobody took over from it"));
                 }
-                Effect::Feed(start) => self.feed(start.as_ref()),
+                Effect::Feed(start) => {
+                    assert!(std::mem::take(&mut scene.feed_moves), "the feed is where it should be");
+                    self.feed(start.as_ref());
+                }
             }
         }
         self.answers(&answers, scene);
         assert!(scene.deliveries.is_empty(), "in the journal and not sent: {:?}", scene.deliveries);
         assert!(scene.frames.is_empty(), "not said: {:?}", scene.frames);
         assert!(scene.evictions.is_empty(), "not closed: {:?}", scene.evictions);
+        assert!(!scene.feed_moves, "the feed stays where it was");
     }
 
     fn delivery(&self, to: SessionId, delivery: &Delivery, scene: &mut Scene) {
@@ -101,7 +106,7 @@ impl Model {
         let mut registered: Vec<_> = self
             .sockets
             .iter()
-            .filter(|(_, socket)| socket.live && socket.standing != Standing::Evicted && !socket.identity.is_master())
+            .filter(|(_, socket)| socket.live && socket.is_registered() && !socket.identity.is_master())
             .filter_map(|(id, socket)| Some((*id, socket.identity.clone(), socket.registered?.position)))
             .collect();
         registered.sort_by_key(|(_, _, position)| *position);

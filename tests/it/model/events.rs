@@ -11,7 +11,6 @@ use agent_router::journal::{Accepted, Detail, Event};
 use agent_router::protocol::AnswerKind;
 use serde_json::json;
 
-use super::masks::ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE;
 use super::scene::{Answering, Scene};
 use super::state::{Call, Loss, Model, Reply, State, Way};
 
@@ -121,7 +120,7 @@ impl Model {
         let id = event.invocation.expect("it is about an invocation");
         let call = if let Some((session, invoke)) = scene.accepting.clone() {
             let socket = &self.sockets[&session];
-            let registered = socket.registered.is_some();
+            let registered = socket.is_registered();
             let own = socket.target.is_none();
             let millis = |asked: Option<u64>, default: Duration| {
                 asked.map_or(default, Duration::from_millis).min(self.limits.max_deadline)
@@ -203,13 +202,6 @@ impl Model {
             assert_eq!(scene.receipts.pop_front(), Some((id, call.attempt)), "started without a receipt");
             assert_eq!(call.state, State::Delivered(session), "read elsewhere");
         }
-        if ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE
-            && matches!(call.state, State::Queued { .. })
-            && call.read.contains(&call.attempt)
-        {
-            call.lost.pop_first();
-            call.read.insert(1000 + u32::try_from(call.read.len()).expect("few"));
-        }
         call.state = State::Running(session);
         call.read.insert(call.attempt);
         call.lost.remove(&call.attempt);
@@ -220,7 +212,9 @@ impl Model {
         let may_be_decided = match call.state {
             State::Delivered(session) | State::Running(session) => !self.is_live(session),
             State::Interrupted { until } => {
-                (scene.time_passes && until <= scene.now) || scene.returned.as_ref() == Some(&call.agent)
+                let waits_anew = scene.restarting && until < scene.now + self.limits.resume_grace;
+                let is_over = scene.time_passes && until <= scene.now;
+                waits_anew || is_over || scene.returned.as_ref() == Some(&call.agent)
             }
             State::Queued { .. } | State::Finished(_) => false,
         };

@@ -7,8 +7,6 @@ use agent_router::invocation::{Invocation, Outcome, Reply, State};
 use agent_router::journal::{EventKind, EventRecord};
 use serde_json::Value;
 
-use super::masks::ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE;
-
 /// The journal so far, folded.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
@@ -113,10 +111,6 @@ impl Folded {
                 self.enter("delivered", Value::Null, detail["session"].clone());
             }
             EventKind::InvocationStarted => {
-                if ADOPTED_FROM_THE_QUEUE_COUNTS_TWICE && self.state == "queued" && self.read.contains(&attempt) {
-                    self.in_vain.pop_first();
-                    self.read.insert(1000 + self.read.len() as u64);
-                }
                 self.read.insert(attempt);
                 self.in_vain.remove(&attempt);
                 self.enter("running", Value::Null, detail["session"].clone());

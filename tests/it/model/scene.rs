@@ -53,6 +53,8 @@ pub(super) struct Scene {
     pub(super) answers: Vec<(SessionId, InvocationId, bool)>,
     pub(super) frames: Vec<(SessionId, Value)>,
     pub(super) evictions: Vec<SessionId>,
+    /// Another socket of the backend gets the feed.
+    pub(super) feed_moves: bool,
     pub(super) finished: Vec<InvocationId>,
     /// Answers that nobody fetched in time; in the same moment, but before, they may have been sent once more.
     pub(super) given_up: Vec<InvocationId>,

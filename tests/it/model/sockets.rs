@@ -31,7 +31,8 @@ impl Model {
             .iter()
             .filter(|id| {
                 self.calls.get(id).is_some_and(|call| {
-                    call.agent == identity && call.attempt > 0 && call.is_open() && call.in_flight_on().is_none()
+                    let free = call.in_flight_on().is_none_or(|on| on == session);
+                    call.agent == identity && call.attempt > 0 && call.is_open() && free
                 }) && seen.insert(**id)
             })
             .copied()
@@ -61,8 +62,7 @@ impl Model {
         assert!(socket.live && socket.target.is_none(), "only a live own socket disconnects");
         socket.live = false;
         let identity = socket.identity.clone();
-        let still_there =
-            self.own(&identity).any(|(_, socket)| socket.registered.is_some() || socket.taking_over.is_some());
+        let still_there = self.own(&identity).any(|(_, socket)| socket.is_registered());
         let ends_the_agent = !identity.is_backend() && expected != EndReason::TakenOver && !still_there;
         assert_eq!(announced, ends_the_agent, "whether the backend is told");
         if !self.is_connected(&identity) {
@@ -73,8 +73,11 @@ impl Model {
             call.reply = Reply::Owed;
         }
         if self.own(&identity).all(|(_, socket)| socket.standing != Standing::Evicted) {
-            let heir = self.own(&identity).rfind(|(_, socket)| socket.taking_over.is_some());
-            if let Some((id, register)) = heir.and_then(|(id, socket)| Some((id, socket.taking_over.clone()?))) {
+            let heir = self.own(&identity).find_map(|(id, socket)| match &socket.standing {
+                Standing::Registering(register) => Some((id, register.clone())),
+                _ => None,
+            });
+            if let Some((id, register)) = heir {
                 self.must_register(id, register, scene);
             }
         }

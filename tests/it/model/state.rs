@@ -32,8 +32,6 @@ pub(super) struct Socket {
     pub(super) live: bool,
     pub(super) registered: Option<Registered>,
     pub(super) standing: Standing,
-    /// It registered, and waits for the end of the socket that it takes over from.
-    pub(super) taking_over: Option<Register>,
     /// Until when it may still register before it gets what waits.
     pub(super) drain_at: Option<Timestamp>,
     /// The router's own restart ended it.
@@ -41,10 +39,12 @@ pub(super) struct Socket {
 }
 
 /// Whether a socket is sent invocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It is.
     Open,
+    /// It registered, and waits for the end of the socket that it takes over from.
+    Registering(Register),
     /// It asked for no more, and has still to answer.
     Leaving,
     /// It has answered all that it had, and was told that it may close.
@@ -170,7 +170,16 @@ impl Model {
     }
 
     pub(super) fn speaks_v2(&self, session: SessionId) -> bool {
-        self.sockets[&session].registered.is_some_and(|registered| registered.version == Version::Two)
+        let socket = &self.sockets[&session];
+        match &socket.standing {
+            Standing::Registering(register) => register.version == Version::Two,
+            _ => socket.registered.is_some_and(|registered| registered.version == Version::Two),
+        }
+    }
+
+    /// Answers that were sent on a socket and are not confirmed.
+    pub(super) fn unconfirmed(&self, session: SessionId) -> usize {
+        self.calls.values().filter(|call| call.reply == Reply::Sent(session)).count()
     }
 
     pub(super) fn is_at_work(&self, session: SessionId) -> bool {
@@ -196,15 +205,14 @@ impl Model {
     /// The socket on which an agent is sent invocations: the registered one, else the newest; none while one is being
     /// taken over or asked for no more.
     pub(super) fn receiver<'a>(&'a self, agent: &'a Identity) -> Option<(SessionId, &'a Socket)> {
-        let mut announced =
-            self.own(agent).filter(|(_, socket)| socket.registered.is_some() || socket.taking_over.is_some());
-        let (id, socket) = announced.next().or_else(|| self.own(agent).next_back())?;
-        (socket.standing == Standing::Open && socket.taking_over.is_none()).then_some((id, socket))
+        let registered = self.own(agent).find(|(_, socket)| socket.is_registered());
+        let (id, socket) = registered.or_else(|| self.own(agent).next_back())?;
+        (socket.standing == Standing::Open).then_some((id, socket))
     }
 
-    /// The socket that takes one more invocation of an agent now.
+    /// The socket that takes one more invocation of an agent now; none once the router goes down.
     pub(super) fn ready<'a>(&'a self, agent: &'a Identity) -> Option<(SessionId, &'a Socket)> {
-        let (id, socket) = self.receiver(agent)?;
+        let (id, socket) = self.receiver(agent).filter(|_| !self.shutting_down)?;
         let interrupted = self.calls_to(agent).any(|(_, call)| matches!(call.state, State::Interrupted { .. }));
         (!interrupted && self.in_flight(agent) < self.credit(socket)).then_some((id, socket))
     }
@@ -228,21 +236,19 @@ impl Model {
         socket.live
             && socket.target.is_none()
             && socket.identity == call.caller
-            && socket.standing != Standing::Evicted
-            && socket.taking_over.is_none()
+            && !matches!(socket.standing, Standing::Evicted | Standing::Registering(_))
             && (socket.identity.is_master()
                 || if socket.registered.is_some() { registered } else { socket.drain_at.is_none() })
     }
 
     /// What becomes of a call in flight on a connection that is lost.
     pub(super) fn after_loss(&self, call: &Call, by_restart: bool) -> Loss {
-        let Some(session) = call.in_flight_on() else { return self.after_interruption(call) };
-        let began = matches!(call.state, State::Running(_)) || by_restart;
-        if began && (by_restart || self.speaks_v2(session)) {
+        if by_restart {
             return Loss::Interrupt;
         }
-        if began {
-            return self.after_interruption(call);
+        let Some(session) = call.in_flight_on() else { return self.after_interruption(call) };
+        if matches!(call.state, State::Running(_)) {
+            return if self.speaks_v2(session) { Loss::Interrupt } else { self.after_interruption(call) };
         }
         let unread = call.lost.len() + 1;
         if self.is_known(&call.agent) && unread < self.limits.max_deliveries as usize {
@@ -263,6 +269,17 @@ impl Model {
 
     fn unless_it_never_waits(&self, call: &Call) -> Loss {
         if call.ttl.is_zero() && !self.is_connected(&call.agent) { Loss::Fail } else { Loss::Requeue }
+    }
+}
+
+impl Socket {
+    /// Whether it is its agent's registered socket, or will be when the one that it takes over from has ended.
+    pub(super) fn is_registered(&self) -> bool {
+        match self.standing {
+            Standing::Open | Standing::Leaving | Standing::Released => self.registered.is_some(),
+            Standing::Registering(_) => true,
+            Standing::Evicted => false,
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The stage: the real binary as a process, and clients that speak to it over real sockets.
 
+mod command;
 mod credentials;
 mod http;
 mod peer;
 mod router;
 mod wire;
 
+pub(crate) use command::command;
 pub(crate) use credentials::{BACKEND, BACKEND_KEY, ML, ML_KEY, SECRET, agent_token, forged, token};
 pub(crate) use peer::{Peer, answer, answered, general_error, lost, not_active, registration};
 pub(crate) use router::{PATIENCE, Router, agent_id, printed};
-pub(crate) use wire::{Incoming, NotOpened, Socket};
+pub(crate) use wire::{Incoming, NotOpened, Socket, text_frame};

@@ -237,6 +237,11 @@ impl Peer {
         self.socket.answer_pings(yes);
     }
 
+    /// Whether a Close frame is answered as it comes; it is, at first. The router waits a moment for one that is not.
+    pub(crate) fn answer_closes(&self, yes: bool) {
+        self.socket.answer_closes(yes);
+    }
+
     /// Whether the socket is read at all.
     pub(crate) fn read(&self, yes: bool) {
         self.socket.read(yes);

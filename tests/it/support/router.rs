@@ -109,6 +109,11 @@ impl Router {
     /// SIGTERM; returns what the process printed, when it has ended with success.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         self.terminate();
+        self.stopped().await
+    }
+
+    /// After SIGTERM: returns what the process printed, when it has ended with success.
+    pub(crate) async fn stopped(&mut self) -> Vec<String> {
         let mut process = self.process.take().expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -130,7 +135,7 @@ impl Router {
     }
 
     /// SIGTERM, without waiting.
-    fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = self.pid().to_string();
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().expect("there is a shell");
         assert!(sent.success(), "the router can be signalled");

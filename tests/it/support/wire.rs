@@ -43,6 +43,7 @@ pub(crate) struct Socket {
     writer: Arc<Mutex<OwnedWriteHalf>>,
     incoming: mpsc::UnboundedReceiver<Incoming>,
     answers_pings: Arc<AtomicBool>,
+    answers_closes: Arc<AtomicBool>,
     reading: watch::Sender<bool>,
     reader: JoinHandle<()>,
 }
@@ -70,6 +71,7 @@ impl Socket {
         let (read_half, write_half) = stream.into_split();
         let writer = Arc::new(Mutex::new(write_half));
         let answers_pings = Arc::new(AtomicBool::new(true));
+        let answers_closes = Arc::new(AtomicBool::new(true));
         let (reading, may_read) = watch::channel(true);
         let (sender, incoming) = mpsc::unbounded_channel();
         let reader = Reader {
@@ -77,15 +79,21 @@ impl Socket {
             buffer: already_read,
             writer: Arc::clone(&writer),
             answers_pings: Arc::clone(&answers_pings),
+            answers_closes: Arc::clone(&answers_closes),
             may_read,
             incoming: sender,
         };
-        Ok(Self { writer, incoming, answers_pings, reading, reader: tokio::spawn(reader.run()) })
+        Ok(Self { writer, incoming, answers_pings, answers_closes, reading, reader: tokio::spawn(reader.run()) })
     }
 
     /// Whether Pings are answered as they are read; they are, at first.
     pub(crate) fn answer_pings(&self, yes: bool) {
         self.answers_pings.store(yes, Ordering::SeqCst);
+    }
+
+    /// Whether a Close frame is answered as it is read; it is, at first.
+    pub(crate) fn answer_closes(&self, yes: bool) {
+        self.answers_closes.store(yes, Ordering::SeqCst);
     }
 
     /// Whether the socket is read at all.
@@ -119,12 +127,21 @@ impl Drop for Socket {
     }
 }
 
+/// The bytes of a whole text frame, for those who send it in pieces.
+pub(crate) fn text_frame(text: &str) -> Vec<u8> {
+    encode(OpCode::Data(Data::Text), text.as_bytes(), true)
+}
+
 async fn write(writer: &Mutex<OwnedWriteHalf>, opcode: OpCode, payload: &[u8], is_final: bool) -> bool {
+    writer.lock().await.write_all(&encode(opcode, payload, is_final)).await.is_ok()
+}
+
+fn encode(opcode: OpCode, payload: &[u8], is_final: bool) -> Vec<u8> {
     let header = FrameHeader { is_final, opcode, mask: Some(rand::random()), ..FrameHeader::default() };
     let frame = Frame::from_payload(header, payload.to_vec().into());
     let mut bytes = Vec::with_capacity(payload.len() + 14);
     frame.format(&mut bytes).expect("a vector takes every byte");
-    writer.lock().await.write_all(&bytes).await.is_ok()
+    bytes
 }
 
 /// Asks for the upgrade; returns what came behind the answer.
@@ -173,6 +190,7 @@ struct Reader {
     buffer: Vec<u8>,
     writer: Arc<Mutex<OwnedWriteHalf>>,
     answers_pings: Arc<AtomicBool>,
+    answers_closes: Arc<AtomicBool>,
     may_read: watch::Receiver<bool>,
     incoming: mpsc::UnboundedSender<Incoming>,
 }
@@ -207,7 +225,9 @@ impl Reader {
                 OpCode::Control(Control::Close) => {
                     let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
                     let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
-                    write(&self.writer, OpCode::Control(Control::Close), &payload, true).await;
+                    if self.answers_closes.load(Ordering::SeqCst) {
+                        write(&self.writer, OpCode::Control(Control::Close), &payload, true).await;
+                    }
                     Incoming::Close(code, reason)
                 }
                 OpCode::Control(_) => continue,
