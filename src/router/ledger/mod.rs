@@ -9,7 +9,6 @@ mod accept;
 mod answer;
 mod connection;
 mod deliver;
-mod indexes;
 mod loss;
 mod refusals;
 mod registration;

@@ -4,6 +4,8 @@
 //! can be taken back as if it had never been. An index is never changed by itself: it follows from the record, so taking
 //! back the record takes back the index.
 
+mod indexes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::router::ledger::session::Session;
 pub(super) struct Entry {
     pub(super) invocation: Invocation,
     pub(super) waiters: SmallVec<[Waiter; 1]>,
-    pub(super) due: Option<Timestamp>,
+    due: Option<Timestamp>,
 }
 
 /// A live socket that sent an invocation.
@@ -52,7 +54,7 @@ pub(super) struct Agent {
     /// What it may still come back with.
     pub(super) interrupted: BTreeMap<Position, InvocationId>,
     /// Plain `invoked_by`s of deliveries to it that are unanswered.
-    pub(super) plain: HashMap<Box<str>, InvocationId>,
+    plain: HashMap<Box<str>, InvocationId>,
     /// Its own invocations whose answers wait for its next socket.
     pub(super) owed: BTreeMap<Position, InvocationId>,
     /// Its own invocations whose answers were sent, and are not confirmed.
@@ -81,14 +83,14 @@ enum Undo {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    pub(super) invocations: HashMap<InvocationId, Entry>,
-    pub(super) agents: HashMap<Identity, Agent>,
+    invocations: HashMap<InvocationId, Entry>,
+    agents: HashMap<Identity, Agent>,
     sessions: HashMap<SessionId, Session>,
-    pub(super) due: BTreeSet<(Timestamp, Due)>,
+    due: BTreeSet<(Timestamp, Due)>,
     /// The newest of a scope counts: an older one may still be unsettled when its key is forgotten.
-    pub(super) keys: BTreeMap<(KeyScope, Position), InvocationId>,
-    pub(super) open: usize,
-    pub(super) answer_ttl: Duration,
+    keys: BTreeMap<(KeyScope, Position), InvocationId>,
+    open: usize,
+    answer_ttl: Duration,
     undo: Vec<Undo>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tables::{Agent, Due, Entry, KeyScope, Tables};
+use super::{Agent, Due, Entry, KeyScope, Tables};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position};
 use crate::invocation::{Invocation, Reply, State};
