@@ -166,3 +166,32 @@ async fn a_caller_on_its_own_socket_is_told_that_the_agent_died() {
     drop(agent);
     assert_eq!(caller.recv().await, lost(started["agent_id"].as_str().unwrap()));
 }
+
+#[tokio::test]
+async fn a_master_that_was_away_gets_a_thousand_answers_and_more_each_once_and_in_order() {
+    const ANSWERS: usize = 1200;
+    let router = Router::start().await;
+    let target = agent_id();
+    let mut agent = Peer::registered(&router, &target).await;
+    let ml = Peer::master_ml(&router).await;
+    for n in 0..ANSWERS {
+        ml.invoke(&target, json!({"n": n})).await;
+    }
+    router.wait_for_events("kind=invocation.accepted", ANSWERS).await;
+    ml.leave(&router).await;
+    for _ in 0..ANSWERS {
+        let delivery = agent.recv().await;
+        agent.answer(&delivery, delivery["request_payload"]["n"].clone()).await;
+    }
+    router.wait_for_events("kind=invocation.completed", ANSWERS).await;
+
+    let mut ml = Peer::master_ml(&router).await;
+    for n in 0..ANSWERS {
+        assert_eq!(ml.recv().await, answered(json!(n)));
+    }
+    let confirmed = router.wait_for_events("kind=answer.delivered", ANSWERS).await;
+    assert_eq!(confirmed.len(), ANSWERS);
+    ml.expect_nothing().await;
+    ml.close().await;
+    Peer::master_ml(&router).await.expect_nothing().await;
+}

@@ -208,3 +208,20 @@ async fn the_newest_backend_socket_gets_the_feed() {
     assert_eq!(brief(&newer.recv().await), line(&id, "to one"));
     older.expect_nothing().await;
 }
+
+#[tokio::test]
+async fn the_end_of_an_older_backend_socket_does_not_have_the_newest_told_again() {
+    let router = Router::with(&[ANSWERS_ONLY]).await;
+    let mut older = Peer::master_be(&router).await;
+    older.expect_nothing().await;
+    let mut newest = Peer::master_be(&router).await;
+    newest.expect_nothing().await;
+    let id = agent_id();
+    let agent = Peer::registered(&router, &id).await;
+    assert_eq!(brief(&newest.recv().await), register(&id, json!(id)));
+    older.close().await;
+    router.wait_for_event("kind=agent.disconnected&agent_id=master_server_be").await;
+    log(&agent, "next").await;
+    assert_eq!(brief(&newest.recv().await), line(&id, "next"));
+    newest.expect_nothing().await;
+}

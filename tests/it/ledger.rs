@@ -46,7 +46,7 @@ impl Stage {
         let mut ledger = Ledger::restore(nothing, policy, Duration::from_secs(20), now);
         let mut step = Step::default();
         ledger.boot(now, &mut step);
-        ledger.batch(&mut step);
+        let _ = ledger.batch(&mut step);
         ledger.seal();
         Self { ledger, now, events: Vec::new() }
     }

@@ -100,7 +100,8 @@ async fn history(seed: u64, mood: Mood) {
         driver.now = cast.pause(driver.now, driver.next_due(), &limits);
         if cast.draw(|random| random.random_ratio(mood.restarts, 1000)) {
             if cast.draw(|random| random.random_ratio(1, 3)) {
-                driver.process(vec![Command::Shutdown], false).await;
+                let fails = cast.draw(|random| random.random_ratio(mood.failing, 100));
+                driver.process(vec![Command::Shutdown], fails).await;
                 for _ in 0..cast.draw(|random| random.random_range(0..4)) {
                     driver.now = cast.pause(driver.now, driver.next_due(), &limits);
                     play_batch(&mut driver, &mut cast, mood).await;

@@ -109,7 +109,7 @@ impl Stage {
         let options = SqliteOptions { path: folder.path().join("journal.db"), node: "node".to_owned() };
         let inner = SqliteJournal::open(&options).await.unwrap();
         let journal = Arc::new(Unreliable { inner, away: AtomicBool::new(false), commits: AtomicUsize::new(0) });
-        let settings = Settings { ping_interval: Duration::from_secs(20), feed_ttl: Duration::from_secs(3600) };
+        let settings = Settings { ping_interval: Duration::from_secs(20), feed_ttl: Duration::from_hours(1) };
         let over = Arc::clone(&journal) as Arc<dyn Journal>;
         let (router, running) = Router::start(over, Policy::default(), Clock::start(), settings).await.unwrap();
         Self { journal, router, running, _folder: folder }
@@ -235,7 +235,7 @@ fn count(history: &[EventKind], kind: EventKind) -> usize {
 
 #[tokio::test]
 async fn a_peer_with_many_large_log_lines_does_not_keep_others_from_being_refused() {
-    const LINES: usize = 40;
+    const LINES: usize = 80;
     let stage = Stage::start().await;
     let (chatty, mut other) = (stage.open("chatty").await.unwrap(), stage.open("other").await.unwrap());
     stage.lose_journal();
@@ -248,8 +248,11 @@ async fn a_peer_with_many_large_log_lines_does_not_keep_others_from_being_refuse
             counter.fetch_add(1, Ordering::SeqCst);
         }
     });
-    stage.until(|| submitted.load(Ordering::SeqCst) >= 31).await;
-    stage.tried_again().await;
+    let mut read = usize::MAX;
+    while read != submitted.load(Ordering::SeqCst) {
+        read = submitted.load(Ordering::SeqCst);
+        stage.tried_again().await;
+    }
     assert!(!talking.is_finished(), "it is not read any more");
 
     assert!(matches!(stage.router.health(), Err((ErrorCode::JournalUnavailable, _))));
@@ -323,7 +326,7 @@ async fn a_router_that_goes_down_in_an_outage_tells_its_sockets_all_the_same() {
     timeout(AT_ONCE, stage.router.shutdown()).await.expect("it does not wait for the journal");
     assert_eq!(*agent.outlet.ending().borrow(), Some(Ending::Restarting));
 
-    stage.recover().await;
+    stage.journal.away.store(false, Ordering::SeqCst);
     stage.running.finish().await.unwrap();
     let stopped = HistoryFilter { kind: Some(EventKind::NodeStopped), ..HistoryFilter::default() };
     assert_eq!(stage.journal.history(&stopped, Position(0), 10).await.unwrap().len(), 1);

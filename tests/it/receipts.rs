@@ -242,3 +242,25 @@ async fn no_deadline_is_beyond_the_longest() {
         assert!(invocation[limit].as_u64().unwrap() <= 3_600_000, "{invocation}");
     }
 }
+
+#[tokio::test]
+async fn what_is_delivered_again_to_the_next_socket_comes_before_newer_work() {
+    let router = Router::with(&[("MAX_IN_FLIGHT", "2"), ("DRAIN_DELAY", "10ms")]).await;
+    let target = agent_id();
+    let mut registered = without_receipts(&router, &target).await;
+    let mut beside = Peer::agent(&router, &target).await;
+    let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
+    for n in 0..4 {
+        socket.accepted(&target, json!({"n": n}), json!({})).await;
+    }
+    for n in 0..2 {
+        assert_eq!(number(&registered.recv().await), n);
+    }
+    let receipt_of_first = registered.ping().await;
+    registered.pong(&receipt_of_first).await;
+    started(&router, &target, 1).await;
+    registered.leave(&router).await;
+    for n in 1..3 {
+        assert_eq!(number(&beside.recv().await), n);
+    }
+}

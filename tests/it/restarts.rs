@@ -1,10 +1,15 @@
 //! A router that ends, orderly or not, and starts again on its journal: nothing is lost.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use agent_router::id::Position;
+use agent_router::journal::sqlite::SqliteReader;
+use agent_router::journal::{EventKind, HistoryFilter};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{BACKEND_KEY, Incoming, Peer, Router, Socket, agent_id, answered, lost, printed};
+use crate::support::{BACKEND_KEY, Incoming, PATIENCE, Peer, Router, Socket, agent_id, answered, lost, printed};
 
 #[tokio::test]
 async fn it_says_where_it_listens_where_the_journal_is_and_in_which_mode_it_runs() {
@@ -250,4 +255,66 @@ async fn a_killed_router_starts_again_at_once_on_its_journal() {
     }
     let (status, _) = router.get("/health/live").await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn what_is_queued_while_the_router_goes_down_is_delivered_after_its_restart() {
+    let mut router = Router::start().await;
+    let target = agent_id();
+    let one_at_a_time = json!({"max_in_flight": 1});
+    let (mut agent, _) = Peer::registered_v2(&router, &target, one_at_a_time.clone()).await;
+    agent.answer_closes(false);
+    let mut ml = Peer::master_ml(&router).await;
+    let running = ml.accepted(&target, json!({"n": 1}), json!({})).await;
+    let queued = ml.accepted(&target, json!({"n": 2}), json!({})).await;
+    let delivery = agent.recv().await;
+    router.wait_for_state(&running, "running").await;
+
+    router.terminate();
+    going_down(&router).await;
+    agent.answer(&delivery, json!("a last word")).await;
+    assert_eq!(agent.ended().await, Some(1012));
+    router.ended().await;
+    router.start_again().await;
+    assert_eq!(router.invocation(&running).await["state"], "completed");
+    assert_eq!(router.life_of(&queued).await, ["invocation.accepted"]);
+
+    let (mut agent, _) = Peer::registered_v2(&router, &target, one_at_a_time).await;
+    let delivery = agent.recv().await;
+    assert_eq!((&delivery["invocation_id"], &delivery["attempt"]), (&json!(queued), &json!(1)));
+    assert!(delivery.get("redelivered").is_none(), "{delivery}");
+}
+
+/// Waits until the journal says that the router goes down.
+async fn going_down(router: &Router) {
+    let journal = SqliteReader::open(&router.journal()).await.unwrap();
+    let stopped = HistoryFilter { kind: Some(EventKind::NodeStopped), ..HistoryFilter::default() };
+    let deadline = Instant::now() + PATIENCE;
+    while journal.history(&stopped, Position(0), 1).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the router does not go down");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn interrupted_work_has_its_grace_anew_when_the_router_was_away() {
+    let mut router = Router::with(&[("RESUME_GRACE", "3s")]).await;
+    let target = agent_id();
+    let (mut agent, _) = Peer::registered_v2(&router, &target, json!({})).await;
+    let mut ml = Peer::master_ml(&router).await;
+    let id = ml.accepted(&target, json!({}), json!({})).await;
+    let delivery = agent.recv().await;
+    router.wait_for_state(&id, "running").await;
+    agent.leave(&router).await;
+    router.wait_for_state(&id, "interrupted").await;
+    router.kill();
+    sleep(Duration::from_millis(3200)).await;
+    router.start_again().await;
+
+    let (mut agent, registered) = Peer::registered_v2(&router, &target, json!({"running": [id]})).await;
+    assert_eq!(registered["adopted"], json!([id]));
+    let mut ml = Peer::master_ml(&router).await;
+    agent.answer(&delivery, json!("went on")).await;
+    assert_eq!(agent.recv().await["outcome"], "accepted");
+    assert_eq!(ml.recv().await["response"], "went on");
 }

@@ -102,3 +102,55 @@ async fn a_message_in_fragments_is_one_message() {
     agent.answer(&delivery, json!("one")).await;
     assert_eq!(socket.recv().await, answered(json!("one")));
 }
+
+#[tokio::test]
+async fn what_waited_and_fits_no_more_when_its_agent_returns_fails_and_nothing_else_does() {
+    const WAITING: usize = 1000;
+    let router = Router::with(&[("MAX_FRAME_BYTES", "16KiB")]).await;
+    let target = agent_id();
+    Peer::registered(&router, &target).await.leave(&router).await;
+    let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
+    let shell = json!({"request_payload": {"text": ""}}).to_string().len();
+    // What an agent of version 1 is told besides fits behind it, what one of version 2 is told does not.
+    let text = "x".repeat(16 * 1024 - 100 - shell);
+    for _ in 0..WAITING {
+        socket.invoke(&target, json!({"text": text})).await;
+    }
+    router.wait_for_events(&format!("kind=invocation.accepted&agent_id={target}"), WAITING).await;
+
+    let (mut agent, _) = Peer::registered_v2(&router, &target, json!({})).await;
+    for _ in 0..WAITING {
+        assert_eq!(socket.recv().await, general_error("Frame is too large"));
+    }
+    let failed = router.history(&format!("kind=invocation.failed&agent_id={target}")).await;
+    assert_eq!(failed.len(), WAITING);
+    assert!(failed.iter().all(|event| event["detail"]["code"] == "frame_too_large"));
+    socket.invoke(&target, json!({"text": "short"})).await;
+    let delivery = agent.recv().await;
+    agent.answer(&delivery, json!("alive")).await;
+    assert_eq!(agent.recv().await["outcome"], "accepted");
+    assert_eq!(socket.recv().await, answered(json!("alive")));
+}
+
+#[tokio::test]
+async fn a_receipt_that_would_be_too_large_comes_without_the_metadata() {
+    let router = Router::with(&[SETTING]).await;
+    let target = agent_id();
+    let mut agent = Peer::registered(&router, &target).await;
+    let mut caller = Peer::agent(&router, &agent_id()).await;
+    // What is added to an invocation is shorter than what is added to its receipt: the one fits, the other does not.
+    let metadata = json!({"text": "m".repeat(LIMIT - 121)});
+    caller.invoke_with(&target, json!({}), json!({"receipt": true, "request_metadata": metadata})).await;
+    let receipt = caller.recv().await;
+    assert_eq!(receipt["message_type"], "agent_receipt", "{receipt}");
+    assert_eq!(receipt["request_metadata"], json!(null));
+    let id = receipt["invocation_id"].clone();
+    assert!(agent.recv_text().await.len() <= LIMIT);
+
+    let large = json!({"text": "m".repeat(LIMIT * 2)});
+    caller.send(json!({"message_type": "agent_cancel", "invocation_id": id, "request_metadata": large})).await;
+    let (receipt, error) = caller.recv_two("agent_receipt").await;
+    assert_eq!((&receipt["invocation_id"], &receipt["state"]), (&id, &json!("cancelled")));
+    assert_eq!(receipt["request_metadata"], json!(null));
+    assert_eq!(error["error"]["code"], "cancelled");
+}

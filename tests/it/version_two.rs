@@ -280,3 +280,39 @@ async fn an_agent_of_version_1_is_sent_nothing_of_this() {
     router.wait_for_event("kind=answer.late").await;
     agent.expect_nothing().await;
 }
+
+#[tokio::test]
+async fn work_that_is_adopted_has_started_once() {
+    let router = Router::with(&[("RESUME_GRACE", "1s")]).await;
+    let (target, mut socket, delivery) = interrupted(&router, json!({"max_attempts": 2, "ttl_ms": 600_000})).await;
+    let id = delivery["invocation_id"].as_str().unwrap();
+    router.wait_for_state(id, "queued").await;
+    let (agent, answer) = Peer::registered_v2(&router, &target, json!({"running": [id]})).await;
+    assert_eq!(answer["adopted"], json!([id]));
+    agent.leave(&router).await;
+
+    let (mut agent, _) = Peer::registered_v2(&router, &target, json!({})).await;
+    let again = agent.recv().await;
+    assert_eq!((&again["invocation_id"], &again["attempt"]), (&json!(id), &json!(2)));
+    started(&router, id).await;
+    agent.leave(&router).await;
+    Peer::registered_v2(&router, &target, json!({})).await.0.expect_nothing().await;
+    assert_eq!(socket.recv().await["error"]["code"], "agent_lost");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_on_a_socket_is_adopted_when_it_registers_again() {
+    let router = Router::start().await;
+    let target = agent_id();
+    let (mut agent, _) = Peer::registered_v2(&router, &target, json!({})).await;
+    let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
+    let id = socket.accepted(&target, json!({}), json!({})).await;
+    let delivery = agent.recv().await;
+    started(&router, &id).await;
+    let answer = agent.register_v2(json!({"running": [id]})).await;
+    assert_eq!(answer["adopted"], json!([id]));
+    agent.answer(&delivery, json!("undisturbed")).await;
+    assert_eq!(agent.recv().await["outcome"], "accepted");
+    assert_eq!(socket.recv().await["response"], "undisturbed");
+    assert_eq!(router.invocation(&id).await["attempt"], 1);
+}

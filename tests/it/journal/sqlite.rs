@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use agent_router::id::Position;
+use agent_router::clock::Timestamp;
+use agent_router::id::{Position, SessionId};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, migrate, migration_status};
-use agent_router::journal::{EventKind, Journal, JournalError, Lookup, Verification};
+use agent_router::journal::{Batch, EventKind, Journal, JournalError, Lookup, SessionRow, Verification};
 use sqlx::Row;
 
-use super::script::Script;
+use super::script::{Script, identity};
 use super::store::Store;
 
 #[tokio::test]
@@ -195,4 +196,26 @@ async fn what_was_committed_survives_a_kill() {
         assert!(matches!(verification, Verification::Intact { .. }), "{verification:?}");
         journal.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_batch_without_events_that_is_not_committed_is_not_taken_for_committed() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let row = SessionRow {
+        session: SessionId::generate(),
+        identity: identity("agent"),
+        registered: None,
+        version: 1,
+        connected_at: Timestamp::from_micros(1),
+    };
+    let batch = Batch { sessions: vec![row], ..Batch::default() };
+    let mut other = store.back_door().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let refused = journal.commit(&batch).await;
+    assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert!(journal.restore().await.unwrap().sessions.is_empty());
+    journal.commit(&batch).await.unwrap();
+    assert_eq!(journal.restore().await.unwrap().sessions.len(), 1);
 }

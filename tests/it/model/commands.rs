@@ -151,7 +151,7 @@ impl Model {
             return;
         }
         // One that is being closed is still there.
-        let is_older = |socket: &Socket| socket.registered.is_some() || socket.is_registered();
+        let is_older = |socket: &Socket| socket.is_registered() || socket.standing == Standing::Evicted;
         let older: Vec<SessionId> = self
             .own(&identity)
             .filter(|(other, socket)| *other != id && is_older(socket))
@@ -179,6 +179,7 @@ impl Model {
 
     fn set_unregister(&mut self, id: SessionId, scene: &mut Scene) {
         let socket = self.sockets.get_mut(&id).expect("it is there");
+        // One that still waits to take over is not heard.
         if socket.standing == Standing::Open {
             socket.standing = Standing::Leaving;
             scene.due.push(EventKind::AgentUnregistered);

@@ -4,6 +4,7 @@ use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId};
 use agent_router::invocation::{self, Invocation};
 use agent_router::journal::{InvocationRecord, Restored};
+use agent_router::protocol::Version;
 
 use super::state::{Model, Reply, Socket, Standing, State, Way};
 
@@ -120,9 +121,9 @@ impl Model {
         let live = self.sockets.iter().filter(|(_, socket)| socket.live && socket.target.is_none());
         assert_eq!(sessions, live.map(|(id, socket)| (*id, &socket.identity)).collect::<Vec<_>>(), "who is connected");
         for row in &restored.sessions {
-            let registered = self.sockets[&row.session].registered.map(|registered| registered.position);
-            assert_eq!(row.registered, registered);
-            assert_eq!(row.version == 2, self.speaks_v2(row.session));
+            let registered = self.sockets[&row.session].registered;
+            assert_eq!(row.registered, registered.map(|registered| registered.position));
+            assert_eq!(row.version == 2, registered.is_some_and(|registered| registered.version == Version::Two));
         }
         // While it is connected, it does not matter when it was before.
         let seen = |agent, last_seen| (agent, Some(last_seen).filter(|_| !self.is_connected(agent)));

@@ -109,11 +109,11 @@ impl Router {
     /// SIGTERM; returns what the process printed, when it has ended with success.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         self.terminate();
-        self.stopped().await
+        self.ended().await
     }
 
     /// After SIGTERM: returns what the process printed, when it has ended with success.
-    pub(crate) async fn stopped(&mut self) -> Vec<String> {
+    pub(crate) async fn ended(&mut self) -> Vec<String> {
         let mut process = self.process.take().expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
