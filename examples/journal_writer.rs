@@ -103,7 +103,7 @@ impl Load {
                 origin: "invoke_socket",
                 session: Some(self.caller.1),
                 ttl_ms: 60_000,
-                deadline: now,
+                deadline_ms: 0,
                 max_attempts: 1,
                 idempotency_key: None,
                 request_id: Some("4a1f3c04-5f42-4a36-9f0b-6f2cd6d0a7a5".to_owned()),

@@ -278,8 +278,8 @@ pub struct Accepted {
     pub session: Option<SessionId>,
     /// Milliseconds that it may be queued for an absent agent.
     pub ttl_ms: u64,
-    /// When it must be finished.
-    pub deadline: Timestamp,
+    /// Milliseconds from its acceptance, within which it must be finished.
+    pub deadline_ms: u64,
     /// How often receipted work may start.
     pub max_attempts: u32,
     /// The caller's key against doing it twice.

@@ -55,7 +55,8 @@ impl Ledger {
         let Some(key) = &invoke.options.idempotency_key else { return };
         if let (Some(session), Ok(agent)) = (self.tables.session(session), Identity::new(&invoke.target)) {
             let scope = (session.identity().clone(), agent, Arc::from(key.as_str()));
-            if self.tables.by_key(&scope).is_none() {
+            // While one is open there is no newer one.
+            if self.tables.by_key(&scope).is_none_or(|entry| !entry.invocation.is_open()) {
                 lookup.keys.push(scope);
             }
         }
@@ -101,7 +102,7 @@ impl Ledger {
         now: Timestamp,
         step: &mut Step,
     ) -> Result<(), Refusal> {
-        if self.shutting_down {
+        if self.marks.shutting_down {
             return Err(ErrorCode::ShuttingDown.into());
         }
         let agent = Identity::new(&invoke.target).map_err(|_| ErrorCode::AgentUnknown)?;
@@ -193,7 +194,7 @@ impl Ledger {
             origin,
             session,
             ttl_ms: as_millis(invocation.terms.ttl),
-            deadline: invocation.terms.deadline,
+            deadline_ms: as_millis(invocation.terms.deadline.since(now)),
             max_attempts: invocation.terms.max_attempts,
             idempotency_key: invocation.key.as_ref().map(|key| Arc::clone(&key.key)),
             request_id: request.labels.request_id.clone(),
@@ -247,9 +248,12 @@ impl Ledger {
         now: Timestamp,
     ) -> Option<Invocation> {
         let scope = (caller.clone(), agent.clone(), Arc::clone(&key.key));
-        let earlier = match self.tables.by_key(&scope) {
-            Some(entry) => &entry.invocation,
-            None => found.by_key.get(&scope).and_then(|(_, id)| found.by_id.get(id))?,
+        let in_memory = self.tables.by_key(&scope).map(|entry| &entry.invocation);
+        let stored = found.by_key.get(&scope).and_then(|(_, id)| found.by_id.get(id));
+        // The newest may be settled while an older one is not.
+        let earlier = match (in_memory, stored) {
+            (Some(in_memory), Some(stored)) if stored.accepted > in_memory.accepted => stored,
+            (in_memory, stored) => in_memory.or(stored)?,
         };
         let remembered = earlier.finished().is_none_or(|finished| now.since(finished.at) < self.policy.idempotency_ttl);
         remembered.then(|| earlier.clone())
@@ -317,7 +321,7 @@ impl Ledger {
             labels: Labels { request_id: None, session_id: None },
             waiters: SmallVec::new(),
         });
-        let accepted = if self.shutting_down {
+        let accepted = if self.marks.shutting_down {
             Err(ErrorCode::ShuttingDown.into())
         } else {
             request.and_then(|request| self.accept(request, now, step))

@@ -12,7 +12,7 @@ use crate::router::command::EndReason;
 
 impl Ledger {
     pub(super) fn open(&mut self, id: SessionId, principal: &Principal, now: Timestamp, step: &mut Step) -> Verdict {
-        if self.shutting_down {
+        if self.marks.shutting_down {
             return Verdict::Refused(ErrorCode::ShuttingDown);
         }
         if let Principal::Invoke { caller, .. } = principal
@@ -47,7 +47,7 @@ impl Ledger {
 
     pub(super) fn end(&mut self, id: SessionId, reason: EndReason, now: Timestamp, step: &mut Step) {
         let Some(session) = self.tables.session(id).cloned() else { return };
-        if self.shutting_down {
+        if self.marks.shutting_down {
             // Its end is the router's doing: the next start finds the socket's row, and makes up for it.
             return;
         }
@@ -113,8 +113,8 @@ impl Ledger {
         let newest = self.tables.sessions_of(&Identity::backend()).next_back();
         step.effects.push(Effect::Feed(newest.map(|session| FeedStart {
             session: session.id,
-            acknowledged: self.feed_acknowledged,
-            head: self.head,
+            acknowledged: self.marks.feed_acknowledged,
+            head: self.marks.head,
             registered: self.registered(),
         })));
     }

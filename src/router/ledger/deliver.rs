@@ -23,7 +23,7 @@ impl Ledger {
 
     /// The socket that takes the next invocation for an agent now, if one does.
     fn ready(&self, agent: &Identity) -> Option<&Session> {
-        if self.shutting_down {
+        if self.marks.shutting_down {
             // Sockets are being closed: what is not sent now is certainly not started.
             return None;
         }

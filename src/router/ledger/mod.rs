@@ -39,17 +39,22 @@ pub struct Ledger {
     policy: Policy,
     ping_interval: Duration,
     tables: Tables,
-    head: Position,
-    /// The head when the running batch began.
-    sealed_head: Position,
-    feed_acknowledged: Position,
-    sealed_feed_acknowledged: Position,
+    marks: Marks,
+    /// As they were when the running batch began.
+    sealed: Marks,
     refusals: Refusals,
-    shutting_down: bool,
     /// Own sockets that the router's own restart ended.
     cut_off: HashSet<SessionId>,
     /// Until when the router's own restart is made up for.
     resume_until: Timestamp,
+}
+
+/// How far things have come.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    head: Position,
+    feed_acknowledged: Position,
+    shutting_down: bool,
 }
 
 /// What a batch amounts to so far.
@@ -156,17 +161,16 @@ impl Ledger {
             tables.put_invocation(invocation, smallvec::SmallVec::new());
         }
         tables.seal();
+        let marks =
+            Marks { head: restored.head.position, feed_acknowledged: restored.feed_acknowledged, shutting_down: false };
         Self {
             refusals: Refusals::new(policy.refusals_per_second),
             resume_until: now + policy.resume_grace,
             policy,
             ping_interval,
             tables,
-            head: restored.head.position,
-            sealed_head: restored.head.position,
-            feed_acknowledged: restored.feed_acknowledged,
-            sealed_feed_acknowledged: restored.feed_acknowledged,
-            shutting_down: false,
+            marks,
+            sealed: marks,
             cut_off: restored.sessions.iter().map(|row| row.session).collect(),
         }
     }
@@ -213,7 +217,7 @@ impl Ledger {
                 return self.client_message(caller, client, message, now, step);
             }
             Command::Shutdown => {
-                self.shutting_down = true;
+                self.marks.shutting_down = true;
                 self.record(step, now, Subject::none(), Detail::NodeStopped {}, None);
             }
         }
@@ -272,23 +276,21 @@ impl Ledger {
                 })
                 .collect(),
             ended: touched.ended,
-            feed_acknowledged: (self.feed_acknowledged != self.sealed_feed_acknowledged)
-                .then_some(self.feed_acknowledged),
+            feed_acknowledged: (self.marks.feed_acknowledged != self.sealed.feed_acknowledged)
+                .then_some(self.marks.feed_acknowledged),
         }
     }
 
     /// The running batch is durable.
     pub fn seal(&mut self) {
         self.tables.seal();
-        self.sealed_head = self.head;
-        self.sealed_feed_acknowledged = self.feed_acknowledged;
+        self.sealed = self.marks;
     }
 
     /// The running batch is not durable, and never was.
     pub fn take_back(&mut self) {
         self.tables.take_back();
-        self.head = self.sealed_head;
-        self.feed_acknowledged = self.sealed_feed_acknowledged;
+        self.marks = self.sealed;
     }
 
     /// Notes that the journal takes commits again.
@@ -297,8 +299,8 @@ impl Ledger {
     }
 
     fn acknowledge_feed(&mut self, position: Position, now: Timestamp, step: &mut Step) {
-        if position > self.feed_acknowledged && position <= self.head {
-            self.feed_acknowledged = position;
+        if position > self.marks.feed_acknowledged && position <= self.marks.head {
+            self.marks.feed_acknowledged = position;
             let subject = Subject { agent: Some(Identity::backend()), ..Subject::none() };
             self.record(step, now, subject, Detail::FeedAcknowledged { position }, None);
         }
@@ -312,9 +314,9 @@ impl Ledger {
         detail: Detail,
         payload: Option<Bytes>,
     ) -> Position {
-        self.head = self.head.next();
+        self.marks.head = self.marks.head.next();
         step.events.push(Event {
-            position: self.head,
+            position: self.marks.head,
             at,
             invocation: subject.invocation,
             agent: subject.agent,
@@ -322,7 +324,7 @@ impl Ledger {
             detail,
             payload,
         });
-        self.head
+        self.marks.head
     }
 }
 

@@ -27,7 +27,10 @@ impl Ledger {
         }
         // Several backends may be there at once: they are told things, not sent invocations.
         let takes_over = !identity.is_backend()
-            && self.tables.sessions_of(&identity).any(|other| other.id != id && other.registration.is_some());
+            && self
+                .tables
+                .sessions_of(&identity)
+                .any(|other| other.id != id && (other.is_registered() || matches!(other.standing, Standing::Evicted)));
         if takes_over {
             self.evict_others(id, &identity, step);
             let standing = Standing::Registering(Box::new(register.clone()));

@@ -123,7 +123,7 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
 /// Whether a socket is the next that an answer may go to. A stock agent takes every frame for an invocation, so that a
 /// socket which registered gets answers only to what a registered socket asked; one that has not may be about to.
 fn takes_answer(session: &Session, invocation: &Invocation) -> bool {
-    if matches!(session.standing, Standing::Evicted | Standing::Registering(_)) {
+    if !session.is_own() || matches!(session.standing, Standing::Evicted | Standing::Registering(_)) {
         return false;
     }
     if session.identity().is_master() {

@@ -90,7 +90,7 @@ impl Script {
             origin: "socket",
             session: Some(session),
             ttl_ms: 1500,
-            deadline: terms.deadline,
+            deadline_ms: 900_000,
             max_attempts: terms.max_attempts,
             idempotency_key: None,
             request_id: Some("request".to_owned()),

@@ -158,7 +158,7 @@ impl Model {
             .map(|(other, _)| other)
             .collect();
         if older.is_empty() || identity.is_backend() {
-            self.must_register(id, register.clone(), scene);
+            Self::must_register(id, register.clone(), scene);
             return;
         }
         for other in older {
@@ -172,7 +172,7 @@ impl Model {
         self.sockets.get_mut(&id).expect("it is there").standing = Standing::Registering(register.clone());
     }
 
-    pub(super) fn must_register(&mut self, id: SessionId, register: Register, scene: &mut Scene) {
+    pub(super) fn must_register(id: SessionId, register: Register, scene: &mut Scene) {
         scene.due.push(EventKind::AgentRegistered);
         scene.registering = Some((id, register));
     }
@@ -202,11 +202,11 @@ impl Model {
                 if invoke.options.receipt {
                     scene.frames.push((id, receipt(earlier, call.state_name(), invoke.metadata.as_ref())));
                 }
-                if !call.is_open() {
-                    scene.answers.push((id, earlier, true));
-                } else {
+                if call.is_open() {
                     call.waiters.retain(|(waiter, _)| *waiter != id);
                     call.waiters.push((id, true));
+                } else {
+                    scene.answers.push((id, earlier, true));
                 }
             }
         }

@@ -152,7 +152,7 @@ impl Model {
             }
         };
         assert_eq!(event.payload.as_ref(), Some(&call.body), "what is passed on");
-        assert_eq!(facts.deadline, call.deadline);
+        assert_eq!(u128::from(facts.deadline_ms), call.deadline.since(event.at).as_millis());
         assert_eq!(u128::from(facts.ttl_ms), call.ttl.as_millis());
         assert_eq!(facts.max_attempts, call.max_attempts);
         assert_eq!(facts.idempotency_key.as_deref(), call.key.as_deref());

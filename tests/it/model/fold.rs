@@ -69,7 +69,10 @@ impl Fold {
     pub(super) fn assert_row(&self, row: &Invocation) {
         let folded = self.folded.get(&row.id).expect("an invocation without an event");
         assert_eq!(row.accepted, folded.accepted);
-        assert_eq!(time(row.terms.deadline), folded.facts["deadline"]);
+        assert_eq!(
+            row.terms.deadline.since(row.accepted_at).as_millis(),
+            u128::from(folded.facts["deadline_ms"].as_u64().unwrap())
+        );
         assert_eq!(u64::from(row.terms.max_attempts), folded.facts["max_attempts"]);
         assert_eq!(row.attempt as usize, folded.attempts.len());
         assert_eq!(row.starts as usize, folded.read.len(), "{folded:?}");

@@ -78,7 +78,7 @@ impl Model {
                 _ => None,
             });
             if let Some((id, register)) = heir {
-                self.must_register(id, register, scene);
+                Self::must_register(id, register, scene);
             }
         }
     }

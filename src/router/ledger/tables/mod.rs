@@ -244,12 +244,13 @@ impl Tables {
         for undo in std::mem::take(&mut self.undo) {
             match undo {
                 Undo::Invocation(id, _) => {
-                    if self.invocations.get(&id).is_some_and(|entry| entry.invocation.is_settled())
-                        && let Some(entry) = self.replace_invocation(id, None)
-                    {
-                        self.forget_idle(&entry.invocation.agent);
-                        self.forget_idle(&entry.invocation.caller);
+                    let Some(entry) = self.invocations.get(&id) else { continue };
+                    let (agent, caller) = (entry.invocation.agent.clone(), entry.invocation.caller.clone());
+                    if entry.invocation.is_settled() {
+                        self.replace_invocation(id, None);
                     }
+                    self.forget_idle(&agent);
+                    self.forget_idle(&caller);
                 }
                 Undo::Agent(identity, _) => self.forget_idle(&identity),
                 Undo::Session(_, old) => {
