@@ -187,8 +187,10 @@ impl Router {
     /// Takes no more requests, and ends every socket with 1012.
     pub async fn shutdown(&self) {
         self.draining.store(true, Ordering::Release);
-        // A writer that is gone has nothing left to be told, and one whose journal is away tells it later.
-        let _ = timeout(LAST_WORD, self.request(Command::Shutdown, 0)).await;
+        // Submitted in any case, and so ahead of the ends of the sockets; a journal that is away takes it later.
+        let router = self.clone();
+        let told = tokio::spawn(async move { router.request(Command::Shutdown, 0).await });
+        let _ = timeout(LAST_WORD, told).await;
         self.directory.end_all(Ending::Restarting);
     }
 

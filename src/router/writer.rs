@@ -29,9 +29,6 @@ use crate::protocol::outbound::{ErrorAddition, invocation_error};
 /// Commands in one batch, at most.
 const MAX_BATCH: usize = 1024;
 
-/// Facts that are kept during an outage, at most; beyond, sockets are not read until it is over.
-const MAX_HELD: usize = 16 * MAX_BATCH;
-
 /// How long what rides along waits for something to ride with.
 const RIDE_ALONG: Duration = Duration::from_millis(20);
 
@@ -92,8 +89,8 @@ impl Writer {
     async fn gather(&mut self) -> bool {
         let mut due = self.wake_at();
         loop {
-            let bound = if self.outage.is_some() { MAX_HELD } else { MAX_BATCH };
-            let room = bound.saturating_sub(self.held.len());
+            // During an outage everything is taken, so that requests are refused; what is kept is bounded by its permits.
+            let room = if self.outage.is_some() { MAX_BATCH } else { MAX_BATCH.saturating_sub(self.held.len()) };
             let mut arrived = Vec::new();
             tokio::select! {
                 biased;

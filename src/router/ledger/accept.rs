@@ -130,7 +130,7 @@ impl Ledger {
             .policy
             .terms(now, millis(options.ttl_ms), millis(options.deadline_ms), options.max_attempts)
             .map_err(|_| ErrorCode::Malformed)?;
-        let registered = session.is_registered();
+        let registered = session.has_registered();
         let origin = match session.principal {
             Principal::Own { .. } => Origin::Socket { session: session.id, registered },
             Principal::Invoke { .. } => Origin::InvokeSocket { session: session.id },

@@ -145,10 +145,11 @@ impl Ledger {
 
     pub(super) fn unregister(&mut self, id: SessionId, now: Timestamp, step: &mut Step) {
         let Some(mut session) = self.tables.session(id).cloned() else { return };
-        if !matches!(session.standing, Standing::Live) {
+        if !matches!(session.standing, Standing::Live | Standing::Registering(_)) {
             return;
         }
         let subject = Subject::agent(session.identity());
+        step.wake(session.identity());
         session.standing = Standing::Leaving;
         self.tables.put_session(id, Some(session));
         self.record(step, now, subject, Detail::AgentUnregistered { session: id }, None);

@@ -85,6 +85,11 @@ impl Session {
         }
     }
 
+    /// Whether it has ever said that it is its identity's own: its peer is no bare caller.
+    pub(super) const fn has_registered(&self) -> bool {
+        self.registration.is_some() || matches!(self.standing, Standing::Registering(_))
+    }
+
     /// Whether it asked for what version 2 adds.
     pub(super) fn speaks_v2(&self) -> bool {
         match &self.standing {

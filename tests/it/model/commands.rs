@@ -179,8 +179,7 @@ impl Model {
 
     fn set_unregister(&mut self, id: SessionId, scene: &mut Scene) {
         let socket = self.sockets.get_mut(&id).expect("it is there");
-        // One that still waits to take over is not heard.
-        if socket.standing == Standing::Open {
+        if matches!(socket.standing, Standing::Open | Standing::Registering(_)) {
             socket.standing = Standing::Leaving;
             scene.due.push(EventKind::AgentUnregistered);
         }

@@ -12,7 +12,7 @@ use agent_router::protocol::AnswerKind;
 use serde_json::json;
 
 use super::scene::{Answering, Scene};
-use super::state::{Call, Loss, Model, Reply, State, Way};
+use super::state::{Call, Loss, Model, Reply, Standing, State, Way};
 
 impl Model {
     /// Takes one event, which must be one that may happen now.
@@ -120,7 +120,7 @@ impl Model {
         let id = event.invocation.expect("it is about an invocation");
         let call = if let Some((session, invoke)) = scene.accepting.clone() {
             let socket = &self.sockets[&session];
-            let registered = socket.is_registered();
+            let registered = socket.registered.is_some() || matches!(socket.standing, Standing::Registering(_));
             let own = socket.target.is_none();
             let millis = |asked: Option<u64>, default: Duration| {
                 asked.map_or(default, Duration::from_millis).min(self.limits.max_deadline)
