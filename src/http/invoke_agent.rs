@@ -15,6 +15,7 @@ use super::problem::{Problem, add_advice};
 use crate::code::ErrorCode;
 use crate::id::Identity;
 use crate::protocol::json::{Object, ParseError};
+use crate::router::Declined;
 
 /// Who asks, in development mode, when a request shows no key.
 const ANONYMOUS: &str = "anonymous";
@@ -42,10 +43,15 @@ pub(super) async fn send(
     let client = context.settings.authenticator.canonical(client);
     match context.router.client_message(caller, client, message).await {
         // The original does not tell whether the client was there.
-        Ok(()) | Err(ErrorCode::AgentUnknown | ErrorCode::AgentAway | ErrorCode::NotAllowed) => {
+        Ok(()) | Err(Declined::Refused(ErrorCode::AgentUnknown | ErrorCode::AgentAway | ErrorCode::NotAllowed)) => {
             Ok(Json(json!({ "detail": detail })).into_response())
         }
-        Err(code) => Err(Problem::from(code).into()),
+        Err(Declined::Refused(code)) => Err(Problem::from(code).into()),
+        Err(Declined::Unknown) => Err(Problem::with_status(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the router had to stop before it knew whether the journal has the message: look in the history first",
+        )
+        .into()),
     }
 }
 

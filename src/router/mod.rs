@@ -74,6 +74,15 @@ pub struct Router {
     draining: Arc<AtomicBool>,
 }
 
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// It was refused, and nothing came of it.
+    Refused(ErrorCode),
+    /// The router ended in the middle of a commit: nobody knows before its next start whether the journal has it.
+    Unknown,
+}
+
 /// The running writer.
 #[derive(Debug)]
 pub struct Running {
@@ -147,10 +156,13 @@ impl Router {
     pub async fn open(&self, session: SessionId, principal: &Principal, outbox: Outbox) -> Result<(), ErrorCode> {
         self.directory.insert(session, principal, outbox);
         let opened = self.request(Command::Open { session, principal: principal.clone() }, 0).await;
-        if opened.is_err() {
+        opened.map_err(|declined| {
             self.directory.remove(session);
-        }
-        opened
+            match declined {
+                Declined::Refused(code) => code,
+                Declined::Unknown => ErrorCode::JournalUnavailable,
+            }
+        })
     }
 
     /// Hands over a command that came with `bytes` of a frame. Waits while the router has as much to do as it takes:
@@ -162,7 +174,7 @@ impl Router {
     }
 
     /// `POST /invoke-agent`. `Ok` and a refusal that the journal tells of look the same to a part-1 client.
-    pub async fn client_message(&self, caller: Identity, client: Identity, message: Bytes) -> Result<(), ErrorCode> {
+    pub async fn client_message(&self, caller: Identity, client: Identity, message: Bytes) -> Result<(), Declined> {
         let bytes = message.len();
         self.request(Command::ClientMessage { caller, client, message }, bytes).await
     }
@@ -206,13 +218,15 @@ impl Router {
         &self.clock
     }
 
-    async fn request(&self, command: Command, bytes: usize) -> Result<(), ErrorCode> {
+    async fn request(&self, command: Command, bytes: usize) -> Result<(), Declined> {
         let (reply, answered) = oneshot::channel();
         let permit = self.room(&command, bytes).await;
         let submission = Submission { command, reply: Some(reply), permit };
-        self.commands.send(submission).await.map_err(|_| ErrorCode::ShuttingDown)?;
-        // A writer that ends without a word does not know whether the journal has it.
-        answered.await.unwrap_or(Err(ErrorCode::JournalUnavailable))
+        self.commands.send(submission).await.map_err(|_| Declined::Refused(ErrorCode::ShuttingDown))?;
+        match answered.await {
+            Ok(answer) => answer.map_err(Declined::Refused),
+            Err(_) => Err(Declined::Unknown),
+        }
     }
 
     async fn room(&self, command: &Command, bytes: usize) -> Option<OwnedSemaphorePermit> {

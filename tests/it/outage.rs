@@ -16,7 +16,8 @@ use agent_router::journal::{
 };
 use agent_router::protocol::Version;
 use agent_router::router::{
-    AnswerContent, Body, Command, Delivery, EndReason, Ending, Outbound, Outlet, Router, Running, Settings, outbox,
+    AnswerContent, Body, Command, Declined, Delivery, EndReason, Ending, Outbound, Outlet, Router, Running, Settings,
+    outbox,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 struct Unreliable {
     inner: SqliteJournal,
     away: AtomicBool,
+    /// It makes the next commit durable, and cannot tell.
+    uncertain: AtomicBool,
     /// Commits that were tried.
     commits: AtomicUsize,
 }
@@ -49,7 +52,11 @@ impl Journal for Unreliable {
         if self.away.load(Ordering::SeqCst) {
             return Err(JournalError::Unavailable("the disk is full".to_owned()));
         }
-        self.inner.commit(batch).await
+        let committed = self.inner.commit(batch).await;
+        if self.uncertain.load(Ordering::SeqCst) {
+            return Err(JournalError::Uncertain("the sync failed".to_owned()));
+        }
+        committed
     }
 
     async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
@@ -108,7 +115,8 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions { path: folder.path().join("journal.db"), node: "node".to_owned() };
         let inner = SqliteJournal::open(&options).await.unwrap();
-        let journal = Arc::new(Unreliable { inner, away: AtomicBool::new(false), commits: AtomicUsize::new(0) });
+        let (away, uncertain, commits) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        let journal = Arc::new(Unreliable { inner, away, uncertain, commits });
         let settings = Settings { ping_interval: Duration::from_secs(20), feed_ttl: Duration::from_hours(1) };
         let over = Arc::clone(&journal) as Arc<dyn Journal>;
         let (router, running) = Router::start(over, Policy::default(), Clock::start(), settings).await.unwrap();
@@ -261,7 +269,7 @@ async fn a_peer_with_many_large_log_lines_does_not_keep_others_from_being_refuse
     let [caller, client] = ["master_server_be", "other"].map(|name| Identity::new(name).unwrap());
     let message = stage.router.client_message(caller, client, Bytes::from_static(b"{}"));
     let refused = timeout(AT_ONCE, message).await.expect("it is told at once");
-    assert_eq!(refused, Err(ErrorCode::JournalUnavailable));
+    assert_eq!(refused, Err(Declined::Refused(ErrorCode::JournalUnavailable)));
     for _ in 0..3 {
         other.invoke("other").await;
         assert_eq!(other.recv().await, general_error("Journal is unavailable"));
@@ -343,4 +351,27 @@ async fn an_invoke_socket_that_comes_and_goes_costs_no_commit() {
     }
     stage.open("agent").await.unwrap();
     assert_eq!(stage.commits(), before + 1, "that of the agent's own socket");
+}
+
+#[tokio::test]
+async fn a_router_that_cannot_tell_whether_a_commit_is_durable_says_neither_and_ends() {
+    let mut stage = Stage::start().await;
+    let mut agent = stage.open("agent").await.unwrap();
+    agent.register().await;
+    stage.history().await;
+
+    stage.journal.uncertain.store(true, Ordering::SeqCst);
+    agent.invoke("nobody's").await;
+    let [caller, client] = ["master_server_be", "agent"].map(|name| Identity::new(name).unwrap());
+    let message = stage.router.client_message(caller, client, Bytes::from_static(b"{}"));
+    assert_eq!(timeout(PATIENCE, message).await.expect("it is answered"), Err(Declined::Unknown));
+    let ended = timeout(PATIENCE, stage.running.ended()).await.expect("the writer ends");
+    assert!(matches!(ended, Err(JournalError::Uncertain(_))), "{ended:?}");
+
+    assert_eq!(agent.recv().await, not_active(), "a refusal needs no journal");
+    let after = stage.journal.history(&HistoryFilter::default(), Position(0), 100).await.unwrap();
+    assert!(after.iter().any(|event| event.kind == EventKind::InvocationAccepted), "it was durable after all");
+    let mut sent = Vec::new();
+    let more = timeout(AT_ONCE, agent.outlet.recv_many(&mut sent, 1)).await;
+    assert!(more.is_err() || sent.is_empty(), "sent before anybody knew: {sent:?}");
 }
