@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use agent_router::clock::Clock;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::{Invocation, Origin, Outcome, Reply, State, Terms};
+use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{Accepted, Batch, Detail, Event, Journal, NewInvocation};
+use agent_router::journal::{Accepted, Batch, Detail, Event, Journal};
 use bytes::Bytes;
 
 const AGENTS: usize = 32;
@@ -90,6 +90,10 @@ impl Load {
                 body_bytes: 200,
                 terms,
                 key: None,
+                labels: Labels {
+                    request_id: Some(InvocationId::generate().to_string().into()),
+                    session_id: Some("f4a8b1a2-4d0f-44c5-8c0f-1d6d2b8f7d11".into()),
+                },
                 attempt: 0,
                 unreceipted: 0,
                 starts: 0,
@@ -106,17 +110,17 @@ impl Load {
                 deadline_ms: 0,
                 max_attempts: 1,
                 idempotency_key: None,
-                request_id: Some("4a1f3c04-5f42-4a36-9f0b-6f2cd6d0a7a5".to_owned()),
-                session_id: Some("f4a8b1a2-4d0f-44c5-8c0f-1d6d2b8f7d11".to_owned()),
+                request_id: invocation.labels.request_id.clone(),
+                session_id: invocation.labels.session_id.clone(),
+                traceparent: None,
             };
-            let (request_id, session_id) = (accepted.request_id.clone(), accepted.session_id.clone());
             let payload = Some(self.payload.clone());
             invocation.accepted =
                 self.happened(&mut accepting, &invocation, Detail::InvocationAccepted(accepted), payload);
             let delivered = Detail::InvocationDelivered { attempt: 1, session, plain: true };
             self.happened(&mut accepting, &invocation, delivered, None);
             invocation.deliver(session, now, true);
-            accepting.accepted.push(NewInvocation { invocation: invocation.clone(), request_id, session_id });
+            accepting.accepted.push(invocation.clone());
             fresh.push(invocation);
         }
         for invocation in &mut fresh {
@@ -147,6 +151,7 @@ impl Load {
             caller: Some(about.caller.clone()),
             detail,
             payload,
+            labels: about.labels.clone(),
         });
         self.position
     }

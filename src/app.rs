@@ -21,6 +21,9 @@ use crate::session::SocketSettings;
 /// How long to wait, once sockets are cut off and the router is done, for what takes no time as a rule.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
+/// Files that are open besides connections: the journal's, and what the system needs itself.
+const OTHER_FILES: usize = 64;
+
 /// A router on a journal, ready to serve.
 #[derive(Debug)]
 pub struct App {
@@ -49,9 +52,13 @@ impl App {
     /// Opens the journal, goes on where it stands, and has the router run. Connections that come in at the listener
     /// wait until [`Self::run`].
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, JournalError> {
+        raise_open_files(config);
         let journal = open(config).await?;
-        let settings =
-            router::Settings { ping_interval: config.socket.ping_interval, feed_ttl: config.limits.feed_ttl };
+        let settings = router::Settings {
+            ping_interval: config.socket.ping_interval,
+            feed_ttl: config.limits.feed_ttl,
+            retention: config.retention,
+        };
         let (router, running) = Router::start(Arc::clone(&journal), policy(config), Clock::start(), settings).await?;
         let server = Server::new(router.clone(), http_settings(config));
         Ok(Self { listener, server, router, running, journal, shutdown_grace: config.shutdown_grace })
@@ -152,6 +159,25 @@ fn http_settings(config: &Config) -> http::Settings {
             secured: config.mode.is_secured(),
         },
         max_connections: config.socket.max_connections,
+        max_http_connections: config.socket.max_http_connections,
+        max_streams: config.socket.max_streams,
+        stream_lifetime: config.socket.stream_lifetime,
         header_timeout: config.socket.header_timeout,
+        redact_keys: config.redact_keys.clone(),
+    }
+}
+
+/// Has the system let the process open as many files as it may, and says so if that is less than the settings need.
+fn raise_open_files(config: &Config) {
+    let needed = config.socket.max_connections + config.socket.max_http_connections + OTHER_FILES;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= needed as u64 => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            needed,
+            "the system lets this process open fewer files than MAX_CONNECTIONS and MAX_HTTP_CONNECTIONS may need: \
+             raise the hard limit (ulimit -Hn), or lower those"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }

@@ -3,6 +3,7 @@
 //! A pure function of headers, configuration and time. Whether an agent is connected at the moment is not known here; the
 //! router checks it for the caller of an invoke socket. Depends on `config`, `id` and `clock`.
 
+mod misplaced;
 mod refused;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use hyper::header::{AUTHORIZATION, AsHeaderName};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::config::{Config, MasterKeys, Mode};
+use crate::config::{Config, Keys, Mode};
 use crate::id::Identity;
 
 pub use refused::Refused;
@@ -27,6 +28,9 @@ use token::Verifier;
 const API_KEY: &str = "api-key";
 const CUSTOM_AUTHORIZATION: &str = "x-custom-authorization";
 const INVOKE_KEY: &str = "x-custom-invoke-key";
+
+/// What stands in the place of a key that came as part of an `invoked_by`.
+const KEY_IN_INVOKED_BY: &str = "[a key]";
 
 /// Who opened a socket, and what the socket is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +90,21 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// Whose key an HTTP request shows, and so what it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A master: it invokes, and reads what it invoked.
+    Master(Identity),
+    /// Reads everything, changes nothing.
+    Auditor,
+    /// Looks after the router, and sees no payloads.
+    Operator,
+}
+
 /// Tells who a peer is, by the rules of the mode.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
-    keys: MasterKeys,
+    keys: Keys,
     /// None in development mode.
     verifier: Option<Verifier>,
 }
@@ -121,7 +136,7 @@ impl Authenticator {
     /// Who opens this socket. The first of the three headers that is not empty counts, whatever the others say.
     pub fn socket(&self, headers: &HeaderMap, now: Timestamp) -> Result<Principal, Refused> {
         if let Some(key) = first(headers, API_KEY) {
-            let identity = self.keys.master(key).ok_or(Refused::UnknownApiKey)?;
+            let identity = self.keys.masters.master(key).ok_or(Refused::UnknownApiKey)?;
             return Ok(Principal::Own { identity, credential: None });
         }
         if let Some(value) = first(headers, CUSTOM_AUTHORIZATION) {
@@ -133,15 +148,48 @@ impl Authenticator {
         Err(Refused::NoCredential)
     }
 
-    /// Which master makes this HTTP request: by `api-key`, or else by `Authorization: Bearer`.
-    pub fn master(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
+    /// Who makes this HTTP request: by `api-key`, or else by `Authorization: Bearer`.
+    pub fn role(&self, headers: &HeaderMap) -> Result<Role, Refused> {
         let key = first(headers, API_KEY).or_else(|| bearer(headers)).ok_or(Refused::NoCredential)?;
-        self.keys.master(key).ok_or(Refused::UnknownApiKey)
+        self.holder(key).ok_or(Refused::UnknownApiKey)
+    }
+
+    /// Whether these bytes are anybody's key, which then came in the wrong place.
+    #[must_use]
+    pub fn is_key(&self, bytes: &[u8]) -> bool {
+        self.holder(bytes).is_some()
+    }
+
+    /// What a peer sent back as `invoked_by`, without a key or a token. No delivery of this router has one in it; those of the
+    /// original have a master's, and its agents may bring one along.
+    #[must_use]
+    pub fn without_key(&self, invoked_by: String) -> String {
+        let (caller, rest) = match invoked_by.rfind(':') {
+            Some(colon) => invoked_by.split_at(colon),
+            None => (&*invoked_by, ""),
+        };
+        if [Identity::BACKEND, Identity::ML].contains(&caller) {
+            return invoked_by;
+        }
+        if self.is_key(caller.as_bytes()) || token::is_token(caller) {
+            return format!("{KEY_IN_INVOKED_BY}{rest}");
+        }
+        if self.is_key(invoked_by.as_bytes()) { KEY_IN_INVOKED_BY.to_owned() } else { invoked_by }
+    }
+
+    /// Whose key this is. Every key is always compared.
+    fn holder(&self, key: &[u8]) -> Option<Role> {
+        let master = self.keys.masters.master(key);
+        let [auditor, operator] = [self.keys.is_auditor(key), self.keys.is_operator(key)];
+        master
+            .map(Role::Master)
+            .or_else(|| auditor.then_some(Role::Auditor))
+            .or_else(|| operator.then_some(Role::Operator))
     }
 
     fn agent(&self, value: &str, now: Timestamp) -> Result<Principal, Refused> {
         let identity = match &self.verifier {
-            Some(verifier) => agent_id(&verifier.subject(value, now)?).ok_or(Refused::SubjectNotUuid)?,
+            Some(verifier) => self.agent_id(&verifier.subject(value, now)?, Refused::SubjectNotUuid)?,
             None => match token::unverified_subject(value)? {
                 Some(subject) => self.claimed(&subject)?,
                 None => self.claimed(value)?,
@@ -152,20 +200,20 @@ impl Authenticator {
 
     fn invoke_socket(&self, value: &str) -> Result<Principal, Refused> {
         let (caller, target) = value.rsplit_once(':').ok_or(Refused::InvokeKeyShape)?;
-        if self.keys.master(value.as_bytes()).is_some() {
+        if self.is_key(value.as_bytes()) {
             // Without a target, the key itself would be taken apart, and its first part for a caller's name.
             return Err(Refused::InvokeKeyShape);
         }
-        let master = self.keys.master(caller.as_bytes());
+        let master = self.keys.masters.master(caller.as_bytes());
         if !self.is_secured() {
             let caller = master.map_or_else(|| self.claimed(caller), Ok)?;
             let target = self.named(target)?;
             return Ok(Principal::Invoke { caller, target });
         }
-        let caller = master.or_else(|| agent_id(caller)).ok_or(Refused::InvokeKeyCaller)?;
+        let caller = master.map_or_else(|| self.agent_id(caller, Refused::InvokeKeyCaller), Ok)?;
         let target = match target {
             Identity::ML => Identity::ml(),
-            target => agent_id(target).ok_or(Refused::InvokeKeyTarget)?,
+            target => self.agent_id(target, Refused::InvokeKeyTarget)?,
         };
         Ok(Principal::Invoke { caller, target })
     }
@@ -178,19 +226,23 @@ impl Authenticator {
 
     /// A name that will be journaled, so it cannot be a key that came in the wrong place.
     fn named(&self, name: &str) -> Result<Identity, Refused> {
-        if self.keys.master(name.as_bytes()).is_some() {
+        if self.is_key(name.as_bytes()) {
             return Err(Refused::KeyAsName);
         }
         Identity::new(name).map_err(|_| Refused::InvalidIdentity)
     }
-}
 
-/// An agent's id in secured mode: a UUID with hyphens in either case, told apart by its lower-case form.
-fn agent_id(text: &str) -> Option<Identity> {
-    const HYPHENATED: usize = uuid::fmt::Hyphenated::LENGTH;
+    /// An agent's id in secured mode: a UUID with hyphens in either case, told apart by its lower-case form. It can be
+    /// mistaken for a key, as a key may be a UUID.
+    fn agent_id(&self, text: &str, otherwise: Refused) -> Result<Identity, Refused> {
+        const HYPHENATED: usize = uuid::fmt::Hyphenated::LENGTH;
 
-    let uuid = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED)?;
-    Identity::new(uuid.as_hyphenated().encode_lower(&mut [0; HYPHENATED])).ok()
+        let uuid = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED).ok_or(otherwise)?;
+        if self.is_key(text.as_bytes()) {
+            return Err(Refused::KeyAsName);
+        }
+        self.named(uuid.as_hyphenated().encode_lower(&mut [0; HYPHENATED]))
+    }
 }
 
 /// The first value of the header that is not empty.

@@ -9,7 +9,7 @@ pub enum Refused {
     /// The header is not UTF-8.
     #[error("the credential is not text")]
     NotText,
-    /// Neither master's key.
+    /// Nobody's key; at a socket, neither master's.
     #[error("unknown API key")]
     UnknownApiKey,
     /// Not a JWT, or its claims are not what they must be.
@@ -39,7 +39,7 @@ pub enum Refused {
     /// A master's name without its key.
     #[error("a master's name was claimed without its key")]
     MasterName,
-    /// A master's key where a name belongs.
+    /// A key, whoever's, where a name belongs.
     #[error("an API key was given in place of a name")]
     KeyAsName,
     /// Empty, too long, or with control characters.

@@ -98,6 +98,11 @@ fn moment(seconds: f64) -> Timestamp {
     Timestamp::from_micros((seconds * 1e6) as i64)
 }
 
+/// Whether it looks like a token, whoever made it.
+pub(super) fn is_token(text: &str) -> bool {
+    payload_of_jwt(text).is_some()
+}
+
 /// The subject of what looks like a JWT, whoever made it: for development mode. None if it is no JWT at all.
 pub(super) fn unverified_subject(value: &str) -> Result<Option<String>, Refused> {
     let Some(payload) = payload_of_jwt(value) else {

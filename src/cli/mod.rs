@@ -2,11 +2,15 @@
 //!
 //! Top of the crate: may import everything. Standard output is for the outcome, standard error for everything else.
 
+mod erase;
+mod export;
 mod failure;
 mod healthcheck;
-mod journal;
+mod migrate;
+mod request;
 mod serve;
 mod token;
+mod verify;
 
 use std::fmt::{self, Write as _};
 use std::future::Future;
@@ -26,6 +30,7 @@ Examples:
   LISTEN_ADDR=[::1]:9000 agent-router Settings are environment variables, or lines in ./.env
   agent-router token --agent UUID     Print a token with which that agent can connect
   agent-router journal verify         Check that nobody has changed the journal
+  agent-router backup --to copy.db    Copy the journal, while a router may be running
 
 Settings: `agent-router serve --help` lists them all.
 
@@ -66,6 +71,11 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Copy the journal to a new file
+    ///
+    /// The copy is of one moment, and complete; a router may be running meanwhile. It is a journal like any other:
+    /// `journal verify` checks it, and a router can run on it. Prints the newest event in it and its hash.
+    Backup(export::BackupArguments),
     /// Print a token (JWT) with which an agent can connect
     ///
     /// Signed with `SECRET_KEY`, as the backend's are. An agent of the Python library takes it from
@@ -85,11 +95,30 @@ enum MigrateCommand {
 
 #[derive(Subcommand)]
 enum JournalCommand {
-    /// Recompute the hash chain over the whole journal
+    /// Recompute the hash chain over the whole journal, or over an export
     ///
-    /// Prints how many events there are and the hash of the newest, to be noted elsewhere, or the first position at which
-    /// something is not as it was written; then exits with 1. A router may be running meanwhile.
-    Verify,
+    /// Prints how many events there are, what of them was erased or pruned, and the newest with its hash, to be noted
+    /// elsewhere; or the first position at which something is not as it was written, and then exits with 1. A router may be
+    /// running meanwhile.
+    Verify(verify::Arguments),
+    /// Write the events as JSON, one a line
+    ///
+    /// Values of the fields that `REDACT_KEYS` names are hidden. Whoever has the file can check it with `journal verify
+    /// --file`, and needs no router and no database for it. Prints the newest event and its hash on standard error. A
+    /// router may be running meanwhile.
+    Export(export::ExportArguments),
+    /// Remove the payloads of an invocation for good
+    ///
+    /// Also those of the lines that its agent logged about the same request since the invocation was accepted. Log lines
+    /// that name no request id cannot be told apart and stay; all stay if the invocation has none.
+    ///
+    /// That this was done, and why, becomes an event, and the journal still verifies. If a router is running, it is asked
+    /// to do it, with a key of `OPERATOR_API_KEY`.
+    Erase(erase::Arguments),
+    /// Copy the journal to a new file
+    ///
+    /// The same as `backup`.
+    Backup(export::BackupArguments),
 }
 
 /// Does what the process's arguments ask for.
@@ -114,9 +143,15 @@ fn configuration() -> Result<Config, Failure> {
 fn execute(command: Command, config: &Config) -> Result<(), Failure> {
     match command {
         Command::Serve => block_on(&mut runtime::Builder::new_multi_thread(), serve::serve(config)),
-        Command::Migrate { command: None } => briefly(journal::migrate(config)),
-        Command::Migrate { command: Some(MigrateCommand::Status) } => briefly(journal::migration_status(config)),
-        Command::Journal { command: JournalCommand::Verify } => briefly(journal::verify(config)),
+        Command::Migrate { command: None } => briefly(migrate::migrate(config)),
+        Command::Migrate { command: Some(MigrateCommand::Status) } => briefly(migrate::migration_status(config)),
+        Command::Journal { command } => match command {
+            JournalCommand::Verify(arguments) => briefly(verify::verify(arguments, config)),
+            JournalCommand::Export(arguments) => briefly(export::export(&arguments, config)),
+            JournalCommand::Erase(arguments) => briefly(erase::erase(arguments, config)),
+            JournalCommand::Backup(arguments) => briefly(export::backup(&arguments, config)),
+        },
+        Command::Backup(arguments) => briefly(export::backup(&arguments, config)),
         Command::Token(arguments) => token::print(&arguments, config),
         Command::Healthcheck => healthcheck::check(config),
     }

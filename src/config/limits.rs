@@ -86,6 +86,12 @@ pub struct SocketSettings {
     pub max_frame_bytes: usize,
     /// The most WebSockets at the same time.
     pub max_connections: usize,
+    /// The most connections that are no WebSockets.
+    pub max_http_connections: usize,
+    /// The most answers that are streamed at the same time.
+    pub max_streams: usize,
+    /// How long a live history is streamed.
+    pub stream_lifetime: Duration,
     /// How often a socket is pinged; two misses and the peer is dead.
     pub ping_interval: Duration,
     /// How long a peer may leave unread what it is sent.
@@ -99,6 +105,9 @@ impl SocketSettings {
         Self {
             max_frame_bytes: reader.size(&v::MAX_FRAME_BYTES, 16 << 10..=16 << 20),
             max_connections: reader.count(&v::MAX_CONNECTIONS, 1..=1_000_000),
+            max_http_connections: reader.count(&v::MAX_HTTP_CONNECTIONS, 16..=1_000_000),
+            max_streams: reader.count(&v::MAX_STREAMS, 1..=10_000),
+            stream_lifetime: reader.duration(&v::STREAM_LIFETIME, 100 * MILLISECOND..=DAY),
             ping_interval: reader.duration(&v::PING_INTERVAL, 10 * MILLISECOND..=60 * MINUTE),
             slow_reader_timeout: reader.duration(&v::SLOW_READER_TIMEOUT, 10 * MILLISECOND..=60 * MINUTE),
             header_timeout: reader.duration(&v::HEADER_TIMEOUT, 10 * MILLISECOND..=60 * MINUTE),

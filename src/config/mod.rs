@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+pub use credentials::LOCAL_OPERATOR;
 pub use database::Database;
 pub use dotenv::{DotenvError, load_dotenv};
 pub use limits::{Limits, SocketSettings};
 pub use origins::AllowedOrigins;
 pub use problem::{ConfigErrors, Problem};
-pub use secret::{ApiKey, MasterKeys, Mode, SecretKey};
+pub use secret::{ApiKey, Keys, MasterKeys, Mode, SecretKey};
 pub use variables::{VARIABLES, Variable};
 
 use reader::Reader;
@@ -34,6 +35,10 @@ use variables as v;
 
 /// The longest `NODE_ID`, in bytes.
 const MAX_NODE_ID_BYTES: usize = 255;
+
+/// The most names in `REDACT_KEYS`, and the longest of them: every field of every payload is compared with them.
+const MAX_REDACT_KEYS: usize = 64;
+const MAX_REDACT_KEY_BYTES: usize = 128;
 
 /// Everything that an operator can decide.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,14 +51,18 @@ pub struct Config {
     pub node_id: String,
     /// Whether agents' tokens are verified, and with which key.
     pub mode: Mode,
-    /// What makes a peer a master.
-    pub keys: MasterKeys,
+    /// What makes somebody a master, an auditor or an operator.
+    pub keys: Keys,
     /// Which web pages may open a socket.
     pub allowed_origins: AllowedOrigins,
     /// The defaults and bounds of the protocol.
     pub limits: Limits,
     /// How sockets are held.
     pub socket: SocketSettings,
+    /// Fields whose values are hidden from readers, in lower case.
+    pub redact_keys: Vec<String>,
+    /// How long the journal keeps what happened; `None`: for ever.
+    pub retention: Option<Duration>,
     /// How long a shutdown may take.
     pub shutdown_grace: Duration,
     /// How log lines look.
@@ -106,6 +115,8 @@ impl Config {
             allowed_origins: reader.optional(&v::ALLOWED_ORIGINS, AllowedOrigins::parse).unwrap_or_default(),
             limits: Limits::read(&mut reader),
             socket: SocketSettings::read(&mut reader),
+            redact_keys: reader.required(&v::REDACT_KEYS, redact_keys),
+            retention: reader.optional(&v::RETENTION_DAYS, retention),
             shutdown_grace: reader.duration(&v::SHUTDOWN_GRACE, Duration::ZERO..=Duration::from_hours(1)),
             log_format: reader.required(&v::LOG_FORMAT, log_format),
             log_filter: reader.required(&v::RUST_LOG, log_filter),
@@ -136,6 +147,24 @@ fn node_id(text: &str) -> Result<String, String> {
     Some(text.to_owned())
         .filter(|text| text.len() <= MAX_NODE_ID_BYTES && !text.chars().any(char::is_control))
         .ok_or_else(|| format!("1 to {MAX_NODE_ID_BYTES} bytes without control characters"))
+}
+
+fn redact_keys(text: &str) -> Result<Vec<String>, String> {
+    let is_name = |name: &&str| name.len() <= MAX_REDACT_KEY_BYTES && name.contains(|c: char| !matches!(c, '-' | '_'));
+    let names: Vec<_> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    Some(names)
+        .filter(|names| names.len() <= MAX_REDACT_KEYS && names.iter().all(is_name))
+        .map(|names| names.into_iter().map(str::to_lowercase).collect())
+        .ok_or_else(|| {
+            format!(
+                "up to {MAX_REDACT_KEYS} comma-separated names of fields, each of up to {MAX_REDACT_KEY_BYTES} bytes \
+                 and of more than hyphens and underscores"
+            )
+        })
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    value::count(text, &(1_u64..=36_500)).map(|days| Duration::from_hours(24 * days))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

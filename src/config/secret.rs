@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::id::Identity;
 
@@ -40,15 +40,15 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// A master's key. Only its SHA-256 is kept: enough to recognise the key, nothing to leak, and what is compared has the
-/// same length whatever was presented.
+/// A key of a master, an auditor or an operator. Only its SHA-256 is kept: enough to recognise the key, nothing to leak,
+/// and what is compared has the same length whatever was presented.
 #[derive(Clone)]
 pub struct ApiKey([u8; 32]);
 
 impl ApiKey {
     /// The key with this text.
     #[must_use]
-    pub fn new(text: &str) -> Self {
+    pub fn new(text: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(text).into())
     }
 
@@ -89,6 +89,37 @@ impl MasterKeys {
     }
 }
 
+/// Everything that makes somebody more than an agent. No key is in two places.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keys {
+    /// Of the two masters.
+    pub masters: MasterKeys,
+    /// Each makes an auditor.
+    pub auditors: Vec<ApiKey>,
+    /// Each makes an operator.
+    pub operators: Vec<ApiKey>,
+}
+
+impl Keys {
+    /// Whether this is an auditor's key. All of them are always compared.
+    #[must_use]
+    pub fn is_auditor(&self, presented: &[u8]) -> bool {
+        is_one_of(&self.auditors, presented)
+    }
+
+    /// Whether this is an operator's key. All of them are always compared.
+    #[must_use]
+    pub fn is_operator(&self, presented: &[u8]) -> bool {
+        is_one_of(&self.operators, presented)
+    }
+}
+
+/// Goes on behind a key that matches, so that the time tells nothing of which it was.
+fn is_one_of(keys: &[ApiKey], presented: &[u8]) -> bool {
+    let presented = ApiKey::new(presented);
+    keys.iter().fold(Choice::from(0), |found, key| found | key.0.ct_eq(&presented.0)).into()
+}
+
 /// Whether agents' tokens are verified.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mode {
@@ -126,6 +157,28 @@ mod tests {
         assert_eq!(keys().master(b"ml-key"), Some(Identity::ml()));
         for wrong in ["", "be", "be-key ", "be-key2", "BE-KEY", Identity::BACKEND] {
             assert_eq!(keys().master(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn any_key_of_a_list_makes_the_role() {
+        let [auditors, operators] = [["a1", "a2"], ["o1", "o2"]].map(|list| list.map(ApiKey::new).to_vec());
+        let keys = Keys { masters: keys(), auditors, operators };
+        for (key, auditor, operator) in [
+            ("a1", true, false),
+            ("a2", true, false),
+            ("o1", false, true),
+            ("o2", false, true),
+            ("be-key", false, false),
+        ] {
+            assert_eq!(
+                [keys.is_auditor(key.as_bytes()), keys.is_operator(key.as_bytes())],
+                [auditor, operator],
+                "{key}"
+            );
+        }
+        for wrong in ["", "a", "a1,a2", "a1 ", "A1"] {
+            assert!(!keys.is_auditor(wrong.as_bytes()) && !keys.is_operator(wrong.as_bytes()), "{wrong}");
         }
     }
 

@@ -33,7 +33,15 @@ fn nothing_set_is_development_mode_on_loopback() {
     assert_eq!(config.socket.max_frame_bytes, 1 << 20);
     assert_eq!(config.log_format, LogFormat::Text);
     let warned: Vec<_> = config.warnings().iter().map(|warning| warning.split(' ').next().unwrap()).collect();
-    assert_eq!(warned, ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY"]);
+    assert_eq!(
+        warned,
+        ["SECRET_KEY", "MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY", "AUDITOR_API_KEY", "OPERATOR_API_KEY"]
+    );
+    assert!(config.keys.is_auditor(b"local-auditor") && config.keys.is_operator(b"local-operator"));
+    assert_eq!(config.redact_keys, ["api_key", "password", "secret", "token", "authorization", "credentials"]);
+    assert_eq!(config.retention, None);
+    assert_eq!([config.socket.max_http_connections, config.socket.max_streams], [16_384, 64]);
+    assert_eq!(config.socket.stream_lifetime, Duration::from_hours(1));
 }
 
 #[test]
@@ -150,12 +158,18 @@ fn any_other_address_needs_secrets_of_ones_own() {
 
 #[test]
 fn weak_secrets_stay_on_loopback() {
+    let reachable = [&REACHABLE[..], &[("AUDITOR_API_KEY", "auditor-0123456789"), ("OPERATOR_API_KEY", "")]].concat();
     for (variable, weak) in [
         ("SECRET_KEY", "0123456789abcdef0123456789abcde"),
         ("MASTER_BE_API_KEY", "0123456789abcde"),
         ("MASTER_BE_API_KEY", v::MASTER_AGENT_API_KEY.default.unwrap()),
+        ("AUDITOR_API_KEY", "0123456789abcde"),
+        ("AUDITOR_API_KEY", "auditor-0123456789,0123456789abcde"),
+        ("OPERATOR_API_KEY", "local-operator"),
+        ("OPERATOR_API_KEY", "local-auditor"),
     ] {
-        let mut set = REACHABLE.map(|(name, value)| (name, if name == variable { weak } else { value }));
+        let mut set: Vec<_> =
+            reachable.iter().map(|&(name, value)| (name, if name == variable { weak } else { value })).collect();
         let (variables, report) = problems(&set);
         assert_eq!(variables, [variable]);
         assert!(!report.contains(weak), "{report}");
@@ -179,9 +193,79 @@ fn master_keys_fit_in_a_header_and_differ() {
 }
 
 #[test]
+fn several_keys_of_a_role_count_while_they_are_rotated() {
+    let secured = [&REACHABLE[..], &[("AUDITOR_API_KEY", "auditor-0123456789, auditor-9876543210,")]].concat();
+    let keys = config(&secured).unwrap().keys;
+    assert!(keys.is_auditor(b"auditor-0123456789") && keys.is_auditor(b"auditor-9876543210"));
+    assert_eq!([keys.auditors.len(), keys.operators.len()], [2, 0]);
+    for wrong in [",", " , ", &"k-0123456789abcdef,".repeat(9), "two words-0123456789", "schlüssel-0123456789"] {
+        let (variables, report) = problems(&[("OPERATOR_API_KEY", wrong)]);
+        assert_eq!(variables, ["OPERATOR_API_KEY"], "{wrong}");
+        assert!(!report.contains("0123456789"), "{report}");
+    }
+}
+
+#[test]
+fn in_secured_mode_nobody_audits_or_operates_unless_a_key_is_set() {
+    for addr in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let mut set = REACHABLE;
+        set[0].1 = addr;
+        let keys = config(&set).unwrap().keys;
+        assert!(keys.auditors.is_empty() && keys.operators.is_empty());
+        assert!(!keys.is_auditor(b"local-auditor") && !keys.is_operator(b"local-operator"));
+    }
+}
+
+#[test]
+fn a_key_has_one_role() {
+    let names = ["MASTER_BE_API_KEY", "MASTER_AGENT_API_KEY", "AUDITOR_API_KEY", "OPERATOR_API_KEY"];
+    for (index, second) in names.iter().enumerate() {
+        for first in &names[..index] {
+            let (variables, report) = problems(&[(first, SECRET), (second, SECRET)]);
+            assert_eq!(variables, [*second]);
+            assert!(report.contains(first) && !report.contains(SECRET), "{report}");
+        }
+    }
+    let lists =
+        [("AUDITOR_API_KEY", "a-0123456789abcdef,shared-0123456789"), ("OPERATOR_API_KEY", "shared-0123456789")];
+    assert_eq!(problems(&lists).0, ["OPERATOR_API_KEY"]);
+}
+
+#[test]
+fn fields_to_hide_are_names_and_one_comma_hides_none() {
+    let redact_keys = |text| config(&[("REDACT_KEYS", text)]).unwrap().redact_keys;
+    assert_eq!(redact_keys(" API-Key ,PIN,, Kennwort"), ["api-key", "pin", "kennwort"]);
+    assert!(redact_keys(",").is_empty());
+    for wrong in ["-", "pin,_-_", &"k".repeat(129), &"k,".repeat(65)] {
+        assert_eq!(problems(&[("REDACT_KEYS", wrong)]).0, ["REDACT_KEYS"], "{wrong}");
+    }
+}
+
+#[test]
+fn retention_and_the_bounds_of_http_are_whole_and_in_range() {
+    assert_eq!(config(&[("RETENTION_DAYS", "1")]).unwrap().retention, Some(Duration::from_hours(24)));
+    assert_eq!(config(&[("RETENTION_DAYS", "36500")]).unwrap().retention, Some(Duration::from_hours(876_000)));
+    assert_eq!(config(&[("STREAM_LIFETIME", "200ms")]).unwrap().socket.stream_lifetime, Duration::from_millis(200));
+    for (variable, wrong) in [
+        ("RETENTION_DAYS", ["0", "36501", "1.5", "30d"]),
+        ("MAX_HTTP_CONNECTIONS", ["15", "1000001", "-1", "many"]),
+        ("MAX_STREAMS", ["0", "10001", "1k", " 1"]),
+        ("STREAM_LIFETIME", ["99ms", "0", "25h", "2w"]),
+    ] {
+        for wrong in wrong {
+            let (variables, report) = problems(&[(variable, wrong)]);
+            assert_eq!(variables, [variable], "{wrong}");
+            assert!(report.contains(&format!("is {wrong:?}: it must be")), "{report}");
+        }
+    }
+}
+
+#[test]
 fn nothing_secret_is_printed() {
-    let printed = format!("{:?}", config(&REACHABLE).unwrap());
-    for (_, secret) in &REACHABLE[1..] {
+    let roles = [("AUDITOR_API_KEY", "auditor-0123456789"), ("OPERATOR_API_KEY", "operator-0123456789")];
+    let set = [&REACHABLE[..], &roles].concat();
+    let printed = format!("{:?}", config(&set).unwrap());
+    for (_, secret) in &set[1..] {
         assert!(!printed.contains(secret), "{printed}");
     }
 }

@@ -35,6 +35,10 @@ variables! {
         "The key that makes a peer the backend, master_server_be. The default is published: good for loopback only.";
     MASTER_AGENT_API_KEY = Some("e1adc3d8-fca1-40b2-b90a-7b48290f2d6a::master_server_ml"),
         "The key that makes a peer the master agent, master_server_ml. The default is published: good for loopback only.";
+    AUDITOR_API_KEY = None,
+        "The key with which auditors read everything over HTTP; several, comma-separated, while keys are rotated. Unset: in development mode the published local-auditor, else nobody.";
+    OPERATOR_API_KEY = None,
+        "The key with which operators see metrics, disconnect agents, drain the router and erase payloads; several, comma-separated, while keys are rotated. Unset: in development mode the published local-operator, else nobody.";
     SECRET_KEY = None,
         "Verifies agents' tokens (HS256); the same as the backend's. 32 bytes or more, for example from: openssl rand -hex 32. Unset: development mode, in which agents' tokens are not verified, on loopback only.";
     ALLOWED_ORIGINS = None,
@@ -63,6 +67,11 @@ variables! {
     IDEMPOTENCY_TTL = Some("24h"),
         "How long after the end of its invocation an idempotency key stays taken.";
 
+    REDACT_KEYS = Some("api_key,password,secret,token,authorization,credentials"),
+        "Fields whose values are hidden in everything that is read back, comma-separated; their case, hyphens and underscores do not count. Agents and callers get the real ones. A single comma hides none.";
+    RETENTION_DAYS = None,
+        "How many days the journal keeps what happened; older events are removed, with their invocations. Unset: for ever.";
+
     FEED_TTL = Some("1h"),
         "How long notifications wait for a backend that is away.";
     FEED_ACK_TIMEOUT = Some("5s"),
@@ -83,6 +92,12 @@ variables! {
         "The largest frame that is sent to anyone. The stock clients close the connection above 1MiB.";
     MAX_CONNECTIONS = Some("20000"),
         "The most WebSockets that are open at the same time.";
+    MAX_HTTP_CONNECTIONS = Some("16384"),
+        "The most connections that are no WebSockets; each request that waits has one. More wait to be accepted.";
+    MAX_STREAMS = Some("64"),
+        "The most answers that are streamed at the same time: exports and live histories. More are refused.";
+    STREAM_LIFETIME = Some("1h"),
+        "How long a live history is streamed before its reader has to connect again, which loses nothing.";
     PING_INTERVAL = Some("20s"),
         "How often each socket is pinged. A peer that misses two pings is taken for dead.";
     SLOW_READER_TIMEOUT = Some("10s"),

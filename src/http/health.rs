@@ -1,21 +1,46 @@
 //! Whether the router lives, and whether it takes anything.
 
-use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Context;
 use super::problem::Problem;
+use super::{Context, reply};
 
-/// `GET /health/live`: the process answers.
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({"status": "live"}))
+/// How it is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `live`, or `ready`.
+    #[schema(examples("ready"))]
+    status: &'static str,
 }
 
-/// `GET /health/ready`: what is sent to it now is accepted. 503 with the reason if not.
-pub(super) async fn ready(State(context): State<Context>) -> Result<Json<Value>, Problem> {
-    match context.router.health() {
-        Ok(()) => Ok(Json(json!({"status": "ready"}))),
+/// Whether it lives
+///
+/// The process answers.
+#[utoipa::path(
+    get, path = "/health/live", tag = "health", operation_id = "isLive",
+    responses((status = 200, description = "It does.", body = Health))
+)]
+pub(super) async fn live() -> Response {
+    reply::json(&Health { status: "live" })
+}
+
+/// Whether it is ready
+///
+/// What is sent to it now is accepted: the journal takes commits, its schema is this version's, and the router is
+/// neither being drained nor about to stop.
+#[utoipa::path(
+    get, path = "/health/ready", tag = "health", operation_id = "isReady",
+    responses(
+        (status = 200, description = "It is.", body = Health),
+        (status = 503, description = "It is not; `detail` says why."),
+    )
+)]
+pub(super) async fn ready(State(context): State<Context>) -> Result<Response, Problem> {
+    match context.router.health().await {
+        Ok(()) => Ok(reply::json(&Health { status: "ready" })),
         Err((code, reason)) => Err(Problem::unavailable(code, reason)),
     }
 }

@@ -1,17 +1,21 @@
 //! `POST /invoke-agent`: the original's way to send a message to a client over HTTP, with the original's answers.
 
-use axum::Json;
+use std::borrow::Cow;
+
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::Context;
-use super::access::{Master, Peer, origin_is_allowed};
+use super::access::{Access, Kind, Peer, role};
+use super::body::Body;
 use super::problem::{Problem, add_advice};
+use super::{Context, reply, values};
+use crate::auth::Role;
 use crate::code::ErrorCode;
 use crate::id::Identity;
 use crate::protocol::json::{Object, ParseError};
@@ -20,38 +24,106 @@ use crate::router::Declined;
 /// Who asks, in development mode, when a request shows no key.
 const ANONYMOUS: &str = "anonymous";
 
-/// Hands the message over. When this answers, the journal has it, and whether the client was there to get it.
+/// The description of the body, whose bytes are cut, and never decoded. It may have other fields.
+pub(super) struct ClientMessage;
+
+impl ToSchema for ClientMessage {
+    fn name() -> Cow<'static, str> {
+        "ClientMessage".into()
+    }
+}
+
+impl PartialSchema for ClientMessage {
+    fn schema() -> RefOr<Schema> {
+        let message = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .description(Some("The frame, with `request_payload` as a rule; it gets an `invoked_by`."));
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property("client_id", values::name().description(Some("Which client.")))
+            .property("message", message)
+            .required("client_id")
+            .required("message")
+            .into()
+    }
+}
+
+/// That it was done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Sent {
+    /// To whom.
+    #[schema(examples("Message sent to client 5f0c1bd2-6f1c-4b8e-9d7e-0c8a3f1e2d4b"))]
+    detail: String,
+}
+
+/// A refusal.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LegacyError {
+    /// What is wrong, for people.
+    detail: String,
+}
+
+/// What is wrong with a body.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LegacyFaults {
+    detail: Vec<Fault>,
+}
+
+/// Send a message to a client
+///
+/// The original's request, with the original's answers. The message is one frame to a connected client, never queued;
+/// what the client answers is read as an invocation. Needs a master's key, in development mode none. When this answers,
+/// the journal has it, and whether the client was there.
+#[utoipa::path(
+    post, path = "/invoke-agent", tag = "original", operation_id = "invokeAgent",
+    request_body(content = ClientMessage, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The journal has it; the client may not have been there.", body = Sent),
+        (status = 401, description = "There is no master's key, in secured mode.", body = LegacyError),
+        (status = 403, description = "The key is no master's.", body = LegacyError),
+        (status = 408, description = "The body did not come in time.", body = LegacyError),
+        (status = 413, description = "The message is larger than `MAX_FRAME_BYTES`.", body = LegacyError),
+        (status = 422, description = "The body makes no sense.", body = LegacyFaults),
+        (status = 429, description = "The client takes no more.", body = LegacyError),
+        (status = 500, description = "The router had to stop before it knew whether the journal has it.", body = LegacyError),
+        (status = 503, description = "The journal takes no commits, or the router takes nothing new.", body = LegacyError),
+    ),
+    security((), ("api-key" = []), ("bearer" = [])),
+)]
 pub(super) async fn send(
     State(context): State<Context>,
     peer: Peer,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: HttpRequest,
 ) -> Result<Response, Refusal> {
-    if !origin_is_allowed(&headers, &context.settings.allowed_origins) {
-        context.journal_refusal(peer, "origin not allowed").await;
-        return Err(Problem::forbidden("web pages from this origin may not do this; see ALLOWED_ORIGINS").into());
-    }
     let authenticator = &context.settings.authenticator;
     let caller = if authenticator.is_secured() {
-        Master::of(&context, peer, &headers).await?.0
+        role(&context, peer, &headers, Access(&[Kind::Master])).await.map(master)?
     } else {
-        authenticator.master(&headers).unwrap_or_else(|_| Identity::new(ANONYMOUS).expect("the name is a valid one"))
+        authenticator.role(&headers).ok().and_then(master)
     };
-    let body = body.map_err(|rejection| Problem::with_status(rejection.status(), rejection.body_text()))?;
+    let caller = caller.unwrap_or_else(|| Identity::new(ANONYMOUS).expect("the name is a valid one"));
+    // Not before: the bodies of those who may not would be held in memory.
+    let Body(body) = Body::from_request(request, &()).await?;
     let Request { client, message } = Request::read(&body).map_err(Refusal::Malformed)?;
+    if authenticator.finds_secret(client.as_str().as_bytes()) {
+        return Err(Refusal::Malformed(vec![Fault::KEY_AS_ID]));
+    }
     let detail = format!("Message sent to client {client}");
-    let client = context.settings.authenticator.canonical(client);
+    let client = authenticator.canonical(client);
     match context.router.client_message(caller, client, message).await {
         // The original does not tell whether the client was there.
         Ok(()) | Err(Declined::Refused(ErrorCode::AgentUnknown | ErrorCode::AgentAway | ErrorCode::NotAllowed)) => {
-            Ok(Json(json!({ "detail": detail })).into_response())
+            Ok(reply::json(&Sent { detail }))
         }
-        Err(Declined::Refused(code)) => Err(Problem::from(code).into()),
-        Err(Declined::Unknown) => Err(Problem::with_status(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the router had to stop before it knew whether the journal has the message: look in the history first",
-        )
-        .into()),
+        Err(declined) => Err(Problem::from(declined).into()),
+    }
+}
+
+fn master(role: Role) -> Option<Identity> {
+    match role {
+        Role::Master(master) => Some(master),
+        Role::Auditor | Role::Operator => None,
     }
 }
 
@@ -64,10 +136,14 @@ struct Request {
 }
 
 /// One thing that is wrong with a body, in the words of the original's framework, as its callers may look at them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Fault {
+    /// Where it is.
+    #[schema(value_type = Vec<String>)]
     loc: &'static [&'static str],
+    /// What it is, for people.
     msg: &'static str,
+    /// What it is, for programs.
     r#type: &'static str,
 }
 
@@ -82,7 +158,7 @@ impl Request {
 }
 
 fn client(body: &Object<'_>) -> Result<Identity, Fault> {
-    const LOC: &[&str] = &["body", "client_id"];
+    const LOC: &[&str] = Fault::CLIENT_ID;
     let value = body.get("client_id").ok_or(Fault::missing(LOC))?;
     let text =
         value.as_text().ok_or(Fault { loc: LOC, msg: "Input should be a valid string", r#type: "string_type" })?;
@@ -100,6 +176,15 @@ fn message<'a>(body: &Object<'a>) -> Result<&'a [u8], Fault> {
 }
 
 impl Fault {
+    const CLIENT_ID: &[&str] = &["body", "client_id"];
+
+    /// It would be journaled, and answered with.
+    const KEY_AS_ID: Self = Self {
+        loc: Self::CLIENT_ID,
+        msg: "Value error, a key in place of an id: replace the key",
+        r#type: "value_error",
+    };
+
     fn missing(loc: &'static [&'static str]) -> Self {
         Self { loc, msg: "Field required", r#type: "missing" }
     }
@@ -130,12 +215,14 @@ impl From<Problem> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Malformed(faults) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": faults }))).into_response()
+            Self::Malformed(detail) => {
+                let mut response = reply::json(&LegacyFaults { detail });
+                *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+                response
             }
             Self::Problem(problem) => {
-                let body = Json(json!({ "detail": problem.detail() }));
-                let mut response = (problem.status(), body).into_response();
+                let mut response = reply::json(&LegacyError { detail: problem.detail().to_owned() });
+                *response.status_mut() = problem.status();
                 add_advice(&mut response);
                 response
             }

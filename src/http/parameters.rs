@@ -3,6 +3,7 @@
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 
+use super::cursor::WrongCursor;
 use super::problem::Problem;
 
 /// As much of a wrong value as is repeated.
@@ -17,7 +18,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(pairs)) => Ok(Self(pairs)),
-            Err(rejection) => Err(Problem::malformed(rejection.body_text())),
+            Err(_) => Err(Problem::malformed("the query cannot be read: it has to be name=value pairs joined by &")),
         }
     }
 }
@@ -37,6 +38,14 @@ impl Parameters {
         Ok(self)
     }
 
+    /// Those that are not left out, in one text that is always the same for the same parameters.
+    pub(super) fn without(&self, left_out: &[&str]) -> String {
+        let mut pairs: Vec<_> = self.0.iter().filter(|(name, _)| !left_out.contains(&&**name)).collect();
+        pairs.sort();
+        let lines: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        lines.join("\n")
+    }
+
     /// One parameter's value, if the parameter is there. `allowed` says, for people, what `parse` takes.
     pub(super) fn optional<T>(
         &self,
@@ -47,6 +56,21 @@ impl Parameters {
         let Some((_, value)) = self.0.iter().find(|(known, _)| known == name) else { return Ok(None) };
         parse(value).map(Some).ok_or_else(|| wrong_value(name, value, &allowed()))
     }
+}
+
+/// The place that a cursor leads to, if there is a cursor.
+pub(super) fn cursor_of<T>(
+    parameters: &Parameters,
+    read: impl FnOnce(&str) -> Result<T, WrongCursor>,
+) -> Result<Option<T>, Problem> {
+    let Some((_, cursor)) = parameters.0.iter().find(|(name, _)| name == "cursor") else { return Ok(None) };
+    read(cursor).map(Some).map_err(|wrong| match wrong {
+        WrongCursor::Unknown => wrong_value("cursor", cursor, "the `next` of an earlier page"),
+        WrongCursor::OtherList => Problem::malformed(
+            "this cursor is of a list with other filters or another order: send those again with it, or leave it out \
+             to begin anew",
+        ),
+    })
 }
 
 /// The refusal of a value: names the parameter, repeats the value, and says what is allowed.

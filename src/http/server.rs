@@ -11,13 +11,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::patience::PatientStream;
 use super::seats::Seats;
 use super::{Context, Settings, connection, routes};
 use crate::router::Router;
-
-/// Connections that are no sockets, yet or ever, beside [`Settings::max_connections`] sockets. More wait until one of
-/// these is done, which takes no longer than their timeouts.
-const MAX_PLAIN_CONNECTIONS: usize = 1_024;
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +24,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub struct Server {
     http: http1::Builder,
     routes: axum::Router,
+    /// For connections that are no sockets, yet or ever. More wait until one of these is done, which takes no longer
+    /// than their timeouts.
     plain: Arc<Semaphore>,
+    slow_reader_timeout: Duration,
     tasks: TaskTracker,
     stopping: CancellationToken,
     cut_off: CancellationToken,
@@ -37,14 +37,15 @@ impl Server {
     /// One that serves nobody yet.
     #[must_use]
     pub fn new(router: Router, settings: Settings) -> Self {
-        let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, cut_off, stopping) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let seats = Seats::new(settings.max_connections, tasks.clone(), cut_off.clone());
         Self {
             http: connection::protocol(settings.header_timeout),
-            routes: routes(Context { router, settings: Arc::new(settings), seats }),
-            plain: Arc::new(Semaphore::new(MAX_PLAIN_CONNECTIONS)),
+            plain: Arc::new(Semaphore::new(settings.max_http_connections)),
+            slow_reader_timeout: settings.socket.slow_reader_timeout,
+            routes: routes::routes(Context::new(router, settings, seats, stopping.clone())),
             tasks,
-            stopping: CancellationToken::new(),
+            stopping,
             cut_off,
         }
     }
@@ -67,6 +68,7 @@ impl Server {
                 tracing::debug!(%error, "connection ended early");
                 continue;
             }
+            let stream = PatientStream::new(stream, self.slow_reader_timeout);
             let connection =
                 connection::serve(stream, peer, self.http.clone(), self.routes.clone(), self.stopping.clone());
             let cut_off = self.cut_off.clone();

@@ -7,7 +7,8 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::Context;
-use super::access::{Peer, origin_is_allowed};
+use super::access::Peer;
+use super::origin;
 use super::problem::Problem;
 use crate::code::ErrorCode;
 use crate::session;
@@ -29,7 +30,7 @@ pub(super) async fn open(
             return Problem::with_status(rejection.status(), rejection.body_text()).into_response();
         }
     };
-    if !origin_is_allowed(&headers, &context.settings.allowed_origins) {
+    if !origin::is_allowed(&headers, &context.settings.allowed_origins) {
         context.journal_refusal(peer, "origin not allowed").await;
         return Problem::forbidden("web pages from this origin may not open a socket; see ALLOWED_ORIGINS")
             .into_response();
@@ -44,7 +45,9 @@ pub(super) async fn open(
     match context.settings.authenticator.socket(&headers, context.router.clock().now()) {
         Ok(principal) => upgrade.on_upgrade(move |socket| {
             seat.held_by(async move {
-                let served = session::run(socket, principal, context.router.clone(), settings).await;
+                let served =
+                    session::run(socket, principal, context.router.clone(), &context.settings.authenticator, settings)
+                        .await;
                 if served == Err(ErrorCode::NotAllowed) {
                     context.journal_refusal(peer, "the caller of the invoke key is not connected").await;
                 }

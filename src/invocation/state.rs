@@ -32,6 +32,8 @@ pub struct Invocation {
     pub terms: Terms,
     /// The caller's key against doing it twice.
     pub key: Option<Box<IdempotencyKey>>,
+    /// The request and the user session that the caller says it belongs to.
+    pub labels: Labels,
     /// Deliveries so far.
     pub attempt: u32,
     /// Deliveries whose connection was lost before a receipt.
@@ -68,6 +70,17 @@ pub enum Origin {
     },
     /// `POST /invoke-agent`: its answer is read over HTTP.
     ClientMessage,
+    /// `POST /v1/invocations`: its answer is read over HTTP.
+    Http,
+}
+
+/// Ids of the caller's world that an invocation or a log line carries along, for finding it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// `request_metadata.request_id`.
+    pub request_id: Option<Arc<str>>,
+    /// `request_metadata.session_id`.
+    pub session_id: Option<Arc<str>>,
 }
 
 /// A caller's key against doing the same thing twice.
@@ -266,7 +279,7 @@ impl Invocation {
     #[must_use]
     pub fn plain_invoked_by(&self) -> String {
         match self.origin {
-            Origin::Socket { .. } => self.caller.to_string(),
+            Origin::Socket { .. } | Origin::Http => self.caller.to_string(),
             Origin::InvokeSocket { .. } => format!("{}:{}", self.caller, self.agent),
             Origin::ClientMessage => String::new(),
         }

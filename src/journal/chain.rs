@@ -14,8 +14,12 @@
 //! A payload enters as `SHA-256(salt ‖ payload)`, so that it can be erased and the chain still verifies; the salt, 16
 //! random bytes that are erased with it, keeps anybody from guessing a short payload by its digest.
 
+use std::fmt::{self, Write};
+use std::str::FromStr;
+
 use sha2::{Digest, Sha256};
 
+use crate::id::Position;
 use crate::journal::Head;
 
 /// The version of the canonical bytes.
@@ -43,11 +47,16 @@ impl Link<'_> {
     /// The hash of this event, which follows the one with the hash `previous`.
     #[must_use]
     pub fn hash(&self, previous: &[u8; 32]) -> [u8; 32] {
-        let mut hasher = Sha256::new();
-        hasher.update(previous);
-        hasher.update([VERSION]);
+        let mut hasher = Sha256::new_with_prefix(previous);
+        self.canonical(|bytes| hasher.update(bytes));
+        hasher.finalize().into()
+    }
+
+    /// Hands over the canonical bytes, piece by piece.
+    pub(super) fn canonical(&self, mut write: impl FnMut(&[u8])) {
+        write(&[VERSION]);
         for number in [self.position, self.at, self.kind] {
-            hasher.update(number.to_be_bytes());
+            write(&number.to_be_bytes());
         }
         for field in [
             Some(self.node.as_bytes()),
@@ -58,15 +67,14 @@ impl Link<'_> {
             self.payload_hash,
         ] {
             match field {
-                None => hasher.update([0]),
+                None => write(&[0]),
                 Some(bytes) => {
-                    hasher.update([1]);
-                    hasher.update((bytes.len() as u64).to_be_bytes());
-                    hasher.update(bytes);
+                    write(&[1]);
+                    write(&(bytes.len() as u64).to_be_bytes());
+                    write(bytes);
                 }
             }
         }
-        hasher.finalize().into()
     }
 }
 
@@ -76,9 +84,60 @@ pub fn payload_hash(salt: &[u8], payload: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(salt).chain_update(payload).finalize().into()
 }
 
+/// Bytes as text: two lower-case digits each.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}
+
+/// The bytes that [`to_hex`] made this text of, if there are exactly `N`.
+#[must_use]
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    let pairs = text.as_bytes().chunks_exact(2);
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
 impl Head {
     /// The head of an empty journal.
-    pub const EMPTY: Self = Self { position: crate::id::Position(0), hash: [0; 32] };
+    pub const EMPTY: Self = Self { position: Position(0), hash: [0; 32] };
+}
+
+/// As it is noted: the position, a colon, and the hash in 64 hexadecimal digits.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.position, to_hex(&self.hash))
+    }
+}
+
+/// Why a text is no head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a head is a position, a colon and 64 hexadecimal digits, such as 14:a255df…")]
+pub struct InvalidHead;
+
+impl FromStr for Head {
+    type Err = InvalidHead;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHead> {
+        let (position, hash) = text.split_once(':').ok_or(InvalidHead)?;
+        let position = position.parse().ok().filter(|position| *position >= 0).ok_or(InvalidHead)?;
+        let hash = from_hex(&hash.to_ascii_lowercase()).ok_or(InvalidHead)?;
+        Ok(Self { position: Position(position), hash })
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +167,17 @@ mod tests {
         .concat();
         let expected: [u8; 32] = Sha256::digest(canonical).into();
         assert_eq!(LINK.hash(&[0; 32]), expected);
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_is_written() {
+        let head = Head { position: Position(14), hash: LINK.hash(&[0; 32]) };
+        assert_eq!(head.to_string().parse(), Ok(head));
+        assert_eq!(head.to_string().to_uppercase().parse(), Ok(head));
+        let hash = to_hex(&head.hash);
+        for wrong in ["", "14", &hash, &format!("14:{}", &hash[2..]), &format!("-1:{hash}"), &format!("14:é{hash}")] {
+            assert_eq!(wrong.parse::<Head>(), Err(InvalidHead), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What the journal says: one event for each thing that happened.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::invocation::Labels;
 
 /// One thing that happened, at its place in the journal.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct Event {
     pub detail: Detail,
     /// A peer's own bytes, kept as they came.
     pub payload: Option<Bytes>,
+    /// The request and the user session that it belongs to, by which it can be found.
+    pub labels: Labels,
 }
 
 macro_rules! event_kinds {
@@ -68,6 +73,8 @@ macro_rules! event_kinds {
 event_kinds! {
     NodeStarted = 1 "node.started",
     NodeStopped = 2 "node.stopped",
+    NodeDraining = 3 "node.draining",
+    NodeResumed = 4 "node.resumed",
     AgentConnected = 10 "agent.connected",
     AgentRegistered = 11 "agent.registered",
     AgentUnregistered = 12 "agent.unregistered",
@@ -94,6 +101,8 @@ event_kinds! {
     FrameRefused = 51 "frame.refused",
     FeedAcknowledged = 60 "feed.acknowledged",
     JournalRecovered = 70 "journal.recovered",
+    PayloadErased = 80 "payload.erased",
+    JournalPruned = 81 "journal.pruned",
 }
 
 impl EventKind {
@@ -115,6 +124,10 @@ pub enum Detail {
     },
     /// A router stopped in good order.
     NodeStopped {},
+    /// An operator had a router take nothing new.
+    NodeDraining {},
+    /// An operator had it take new things again.
+    NodeResumed {},
     /// A peer's own socket was accepted.
     AgentConnected {
         /// The connection.
@@ -159,6 +172,12 @@ pub enum Detail {
     AgentDismissed {
         /// The connection it was sent on, if the agent was there.
         session: Option<SessionId>,
+        /// `request_metadata.request_id`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<Arc<str>>,
+        /// `request_metadata.session_id`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<Arc<str>>,
     },
     /// An invocation was accepted. Payload: what is passed on of the caller's frame.
     InvocationAccepted(Accepted),
@@ -166,6 +185,12 @@ pub enum Detail {
     InvocationRefused {
         /// Why.
         code: ErrorCode,
+        /// `request_metadata.request_id`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<Arc<str>>,
+        /// `request_metadata.session_id`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<Arc<str>>,
         /// How many more of the same source were refused and not journaled one by one.
         #[serde(skip_serializing_if = "is_zero")]
         suppressed: u64,
@@ -266,12 +291,30 @@ pub enum Detail {
         /// Since when it had not.
         since: Timestamp,
     },
+    /// An operator had the payloads of the invocation's events up to here removed for good.
+    PayloadErased {
+        /// Why, in the operator's words.
+        reason: String,
+        /// The request that the invocation belongs to, if it names one: the payloads of what its agent logged about it from
+        /// its acceptance up to here are gone too.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_id: Option<std::sync::Arc<str>>,
+    },
+    /// The oldest events are gone, up to and with `through`.
+    JournalPruned {
+        /// The last one that is gone.
+        through: Position,
+        /// Its hash, which the next event's covers: 64 hexadecimal digits.
+        hash: String,
+        /// How many went now.
+        events: u64,
+    },
 }
 
 /// The facts of an accepted invocation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Accepted {
-    /// The way by which it came in: `socket`, `invoke_socket` or `client_message`.
+    /// The way by which it came in: `socket`, `invoke_socket`, `client_message` or `http`.
     pub origin: &'static str,
     /// The connection by which it came in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,13 +327,16 @@ pub struct Accepted {
     pub max_attempts: u32,
     /// The caller's key against doing it twice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<std::sync::Arc<str>>,
+    pub idempotency_key: Option<Arc<str>>,
     /// `request_metadata.request_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Arc<str>>,
     /// `request_metadata.session_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<String>,
+    pub session_id: Option<Arc<str>>,
+    /// The W3C trace context that the caller sent with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -310,6 +356,8 @@ impl Detail {
         match self {
             Self::NodeStarted { .. } => EventKind::NodeStarted,
             Self::NodeStopped {} => EventKind::NodeStopped,
+            Self::NodeDraining {} => EventKind::NodeDraining,
+            Self::NodeResumed {} => EventKind::NodeResumed,
             Self::AgentConnected { .. } => EventKind::AgentConnected,
             Self::AgentRegistered { .. } => EventKind::AgentRegistered,
             Self::AgentUnregistered { .. } => EventKind::AgentUnregistered,
@@ -336,6 +384,8 @@ impl Detail {
             Self::FrameRefused { .. } => EventKind::FrameRefused,
             Self::FeedAcknowledged { .. } => EventKind::FeedAcknowledged,
             Self::JournalRecovered { .. } => EventKind::JournalRecovered,
+            Self::PayloadErased { .. } => EventKind::PayloadErased,
+            Self::JournalPruned { .. } => EventKind::JournalPruned,
         }
     }
 }

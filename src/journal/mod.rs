@@ -1,17 +1,19 @@
 //! The journal: what happened, in order, for good; and what it amounts to now.
 //!
 //! [`Journal`] is the contract that every back end keeps, and the only way to the database: nothing outside this folder
-//! names sqlx. May import `invocation`, `code`, `clock` and `id`.
+//! names sqlx. May import `invocation`, `new_file`, `code`, `clock` and `id`.
 //!
 //! The contract, which `tests/it/journal.rs` holds each back end to:
 //! - A [`Batch`] is committed whole or not at all, and is on the disk when `commit` returns. It costs a constant number
 //!   of statements, whatever its size.
 //! - Events and the rows that they amount to are written in the same transaction, so neither is ever ahead.
 //! - Positions are contiguous from 1, and each event's hash covers the one before it ([`chain`]).
-//! - An event row is never updated. A payload is kept once, as the bytes that came in.
+//! - An event row is never updated, but that its payload may be erased, and removed only from the oldest on. A payload is
+//!   kept once, as the bytes that came in.
 //! - `commit` that fails with [`JournalError::Unavailable`] has changed nothing. After [`JournalError::Uncertain`] nobody
 //!   knows: the process must end and look again at its next start.
 
+pub mod audit;
 pub mod chain;
 mod event;
 mod record;
@@ -24,7 +26,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use event::{Accepted, Detail, Event, EventKind};
-pub use record::{EventRecord, HistoryFilter, InvocationRecord, Verification};
+pub use record::{
+    AgentFilter, AgentPage, AgentRecord, EventRecord, HistoryFilter, HistoryPage, InvocationFilter, InvocationPage,
+    InvocationRecord, Order, Report, Verification,
+};
 
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
@@ -66,15 +71,42 @@ pub struct SessionRow {
     pub connected_at: Timestamp,
 }
 
-/// An invocation that this batch accepts, with what is kept for readers alone.
-#[derive(Clone, Debug)]
-pub struct NewInvocation {
-    /// As it stands at the end of the batch.
-    pub invocation: Invocation,
-    /// `request_metadata.request_id`.
-    pub request_id: Option<String>,
-    /// `request_metadata.session_id`.
-    pub session_id: Option<String>,
+/// A finished invocation whose payloads are removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Which.
+    pub invocation: InvocationId,
+    /// What goes with it of its agent's log; nothing if it belongs to no request, for then the lines cannot be told apart.
+    pub logs: Option<LogLines>,
+}
+
+/// The log lines of an agent about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLines {
+    /// Who logged.
+    pub agent: Identity,
+    /// What they name; never empty.
+    pub request_id: Arc<str>,
+    /// They come after this.
+    pub after: Position,
+}
+
+impl Erased {
+    /// All there is of an invocation.
+    #[must_use]
+    pub fn all_of(invocation: &Invocation) -> Self {
+        let Invocation { id, agent, labels, accepted, .. } = invocation;
+        let request_id = labels.request_id.clone().filter(|request_id| !request_id.is_empty());
+        let logs = request_id.map(|request_id| LogLines { agent: agent.clone(), request_id, after: *accepted });
+        Self { invocation: *id, logs }
+    }
+
+    /// What its event says.
+    #[must_use]
+    pub fn detail(&self, reason: String) -> Detail {
+        let request_id = self.logs.as_ref().map(|logs| Arc::clone(&logs.request_id));
+        Detail::PayloadErased { reason, request_id }
+    }
 }
 
 /// Everything that is committed together.
@@ -82,8 +114,8 @@ pub struct NewInvocation {
 pub struct Batch {
     /// What happened, contiguous, right after the head.
     pub events: Vec<Event>,
-    /// Invocations that are new.
-    pub accepted: Vec<NewInvocation>,
+    /// Invocations that are new, as they stand at the end of the batch.
+    pub accepted: Vec<Invocation>,
     /// Invocations that were there and changed.
     pub changed: Vec<Invocation>,
     /// Agents that are new or changed.
@@ -94,13 +126,19 @@ pub struct Batch {
     pub ended: Vec<SessionId>,
     /// How far the backend has its notifications now.
     pub feed_acknowledged: Option<Position>,
+    /// Finished invocations whose payloads are removed: those of every event up to its `payload.erased`, with their salts,
+    /// and the digest that goes with an idempotency key. Each is in the batch with such an event.
+    pub erased: Vec<Erased>,
+    /// Every event up to this place is removed, with the invocations that were accepted there. What agents registered with
+    /// is kept.
+    pub pruned: Option<Head>,
 }
 
 impl Batch {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { events, accepted, changed, agents, sessions, ended, feed_acknowledged } = self;
+        let Self { events, accepted, changed, agents, sessions, ended, feed_acknowledged, erased, pruned } = self;
         events.is_empty()
             && accepted.is_empty()
             && changed.is_empty()
@@ -108,6 +146,8 @@ impl Batch {
             && sessions.is_empty()
             && ended.is_empty()
             && feed_acknowledged.is_none()
+            && erased.is_empty()
+            && pruned.is_none()
     }
 }
 
@@ -226,19 +266,60 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// One invocation, for a reader.
     async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, JournalError>;
 
-    /// Events for a reader, oldest first, after a place; at most `limit`.
+    /// Events for a reader, in this order, beyond a place (ascending: after it; descending: before it) or, without one,
+    /// from the beginning or the end; at most `limit`. A page of large events ends earlier, so that it fits into little
+    /// memory, whatever it holds; `more` says whether there may be more.
     async fn history(
         &self,
         filter: &HistoryFilter,
-        after: Position,
+        order: Order,
+        beyond: Option<Position>,
         limit: usize,
-    ) -> Result<Vec<EventRecord>, JournalError>;
+    ) -> Result<HistoryPage, JournalError>;
 
-    /// Recomputes the chain from the first event to the last.
-    async fn verify(&self) -> Result<Verification, JournalError>;
+    /// Invocations for a reader, in the order of acceptance or against it, beyond the acceptance at a place; at most
+    /// `limit`. A page may be short because enough was looked at; `next` says whether there may be more.
+    async fn invocations(
+        &self,
+        filter: &InvocationFilter,
+        order: Order,
+        beyond: Option<Position>,
+        limit: usize,
+    ) -> Result<InvocationPage, JournalError>;
+
+    /// Agents that ever registered or that something waits for, in the order of their ids, after one; at most `limit`. A page
+    /// may be short because what they registered weighs enough; `next` says whether there may be more.
+    async fn agents(
+        &self,
+        filter: AgentFilter,
+        after: Option<&Identity>,
+        limit: usize,
+    ) -> Result<AgentPage, JournalError>;
+
+    /// One of them.
+    async fn agent(&self, agent: &Identity) -> Result<Option<AgentRecord>, JournalError>;
+
+    /// Recomputes the chain from one place (or the first event that is there) to another (or the last), and if that is all
+    /// of it, checks the rows against it too. Takes constant memory and holds up nobody.
+    async fn verify(&self, from: Option<Position>, to: Option<Position>) -> Result<Verification, JournalError>;
 
     /// The newest event that readers can see.
     async fn head(&self) -> Result<Head, JournalError>;
+
+    /// The hash of the event at a place, if it is there; also of the last one that was pruned.
+    async fn hash_at(&self, position: Position) -> Result<Option<[u8; 32]>, JournalError>;
+
+    /// How far the journal can be pruned next: at most `limit` events beyond what is pruned, none of them younger than
+    /// `before`, and none of them accepting an invocation that is unsettled or was finished since `before`. `None`:
+    /// nowhere.
+    async fn prunable(&self, before: Timestamp, limit: usize) -> Result<Option<Head>, JournalError>;
+
+    /// Makes sure that nothing of what was erased is left in any file of the journal. Fails with
+    /// [`JournalError::Unavailable`] while a reader keeps it from doing so; try again then.
+    async fn scrub(&self) -> Result<(), JournalError>;
+
+    /// Whether a commit would succeed now and the schema is this version's: writes, and changes nothing.
+    async fn probe(&self) -> Result<(), JournalError>;
 
     /// Closes it in good order.
     async fn close(&self);

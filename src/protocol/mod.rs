@@ -8,17 +8,20 @@
 //!   reads.
 //! - [`inbound`]: frames that peers send, parsed once, at the edge.
 //! - [`outbound`]: frames that the router sends.
+//! - [`redact`]: the same JSON with secrets hidden, for readers.
 //! - [`strict`]: the same JSON for HTTP, where it has to be strict.
 
 pub mod inbound;
 pub mod json;
 pub mod outbound;
+pub mod redact;
 pub mod strict;
 
 pub use inbound::{
     Answer, AnswerKind, BadFrame, Cancel, Dialect, Inbound, Invoke, InvokeOptions, Log, Register, Version, parse,
 };
 pub use outbound::{Addition, Delivery, ErrorAddition};
+pub use redact::Redactor;
 pub use strict::to_strict;
 
 /// Values of `message_type`.

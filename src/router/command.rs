@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use crate::auth::Principal;
 use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::invocation::Labels;
+use crate::journal::Head;
 use crate::protocol;
 
 /// One thing that happened at a socket or was asked over HTTP. Commands of one session are taken in the order in which
@@ -75,8 +77,8 @@ pub enum Command {
     AnswersDelivered {
         /// The connection.
         session: SessionId,
-        /// The invocations and their agents.
-        answers: Vec<(InvocationId, Identity)>,
+        /// Which.
+        answers: Vec<AnswerRead>,
     },
     /// The backend has its notifications up to this place.
     FeedAcknowledged {
@@ -106,9 +108,58 @@ pub enum Command {
         /// The message: the text of a JSON object.
         message: Bytes,
     },
+    /// `POST /v1/invocations`. Answered by [`super::Router::invoke`].
+    HttpInvoke {
+        /// Which master asks.
+        caller: Identity,
+        /// The frame that its own socket would have sent.
+        invoke: protocol::Invoke,
+    },
+    /// The cancelling of an invocation over HTTP. Answered by [`super::Router::cancel`].
+    HttpCancel {
+        /// Which master asks.
+        caller: Identity,
+        /// Which invocation.
+        invocation: InvocationId,
+    },
+    /// An operator ends every own socket of an agent. Answered by [`super::Router::disconnect`].
+    Disconnect {
+        /// Whose.
+        agent: Identity,
+    },
+    /// An operator has the router take nothing new, or take it again. Answered by [`super::Router::drain`].
+    Drain {
+        /// Nothing new.
+        on: bool,
+    },
+    /// An operator removes the payloads of a finished invocation for good. Answered by [`super::Router::erase`].
+    Erase {
+        /// Which invocation.
+        invocation: InvocationId,
+        /// Why.
+        reason: String,
+    },
+    /// The journal may let go of its oldest events.
+    Prune {
+        /// The last of them.
+        through: Head,
+        /// How many they are.
+        events: u64,
+    },
     /// The router goes down: requests are refused as `shutting_down`, and ends of sockets are left for the next start to
     /// see.
     Shutdown,
+}
+
+/// An answer that its caller's library has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerRead {
+    /// The invocation that it is to.
+    pub invocation: InvocationId,
+    /// Its agent.
+    pub agent: Identity,
+    /// What it belongs to.
+    pub labels: Labels,
 }
 
 /// What a commit that fails means for a command, and how soon it has to be durable.
@@ -129,9 +180,16 @@ impl Command {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Open { .. } | Self::Invoke { .. } | Self::Cancel { .. } | Self::ClientMessage { .. } => {
-                Class::Request
-            }
+            Self::Open { .. }
+            | Self::Invoke { .. }
+            | Self::Cancel { .. }
+            | Self::ClientMessage { .. }
+            | Self::HttpInvoke { .. }
+            | Self::HttpCancel { .. }
+            | Self::Disconnect { .. }
+            | Self::Drain { .. }
+            | Self::Erase { .. }
+            | Self::Prune { .. } => Class::Request,
             Self::Register { .. }
             | Self::Unregister { .. }
             | Self::Answer { .. }
@@ -159,6 +217,10 @@ pub enum EndReason {
     ProtocolError,
     /// It asked for no more invocations, and has answered all that it had.
     Unregistered,
+    /// An operator ended it.
+    Operator,
+    /// The router's own task for it broke off, which is a fault of the router.
+    Failed,
     /// This router goes down.
     Restarting,
 }
@@ -174,6 +236,8 @@ impl EndReason {
             Self::TakenOver => "taken_over",
             Self::ProtocolError => "protocol_error",
             Self::Unregistered => "unregistered",
+            Self::Operator => "operator",
+            Self::Failed => "failed",
             Self::Restarting => "router_restarted",
         }
     }

@@ -141,6 +141,7 @@ impl Telling {
         }
     }
 
+    /// What an agent registered with; the journal has it also when it has let go of the event.
     async fn payload(&self, position: Position) -> Option<Bytes> {
         loop {
             match self.feed.journal.payloads(&[position]).await {

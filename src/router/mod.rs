@@ -6,41 +6,57 @@
 //!
 //! [`Ledger`] holds the rules and the state, without I/O; the writer is the one task that changes anything, and lets no
 //! effect out before its event is durable; the directory knows the sockets of this process; the feed tells the backend
-//! what happened. May import `journal`, `protocol`, `auth`, `invocation` and what is below; knows no HTTP and no socket.
+//! what happened. `requests` is what HTTP asks, `waiting` who waits for an end, `survey` and `health` what operators ask;
+//! `account` counts and logs what was committed, `upkeep` looks after the journal. May import `journal`, `metrics`, `protocol`, `auth`, `invocation` and what is below; knows no HTTP and no socket.
 
+mod account;
 pub mod command;
 mod directory;
 mod feed;
+mod health;
 mod ledger;
 pub mod outbox;
+mod outcome;
+mod requests;
+mod survey;
+mod upkeep;
+mod waiting;
 mod writer;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::account::account;
 use self::directory::Directory;
 use self::feed::Feed;
+use self::health::Health;
+use self::survey::Question;
+use self::waiting::Waiting;
 use self::writer::{Submission, Writer};
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::code::ErrorCode;
-use crate::id::{Identity, SessionId};
+use crate::id::{Position, SessionId};
 use crate::invocation::Policy;
 use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
 
-pub use command::{Class, Command, EndReason};
+pub use command::{AnswerRead, Class, Command, EndReason};
 pub use ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
 pub use outbox::{
     Answer, AnswerContent, Body, Delivery, DeliveryAddition, Ending, Notice, Outbound, Outbox, Outlet, outbox,
 };
+pub use outcome::{Declined, Taken};
+pub use survey::{Connections, Load, Workload};
+pub use waiting::Waiter;
 
 /// Commands that may wait for the writer. Beyond, sockets are not read.
 const MAX_COMMANDS: usize = 4096;
@@ -48,6 +64,12 @@ const MAX_COMMANDS: usize = 4096;
 /// Bytes of frames that may wait for the writer, in KiB: of requests, and of everything else. Beyond, sockets are not
 /// read. They are apart so that during an outage requests can be refused while facts wait for its end.
 const MAX_WAITING_KIB: usize = 32 << 10;
+
+/// Questions that may wait for the writer. Beyond, whoever asks waits.
+const MAX_QUESTIONS: usize = 64;
+
+/// How long whoever asks the writer something waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a router that goes down waits for the journal to take that before it lets its sockets go.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -59,6 +81,8 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// How long the backend's notifications wait for it.
     pub feed_ttl: Duration,
+    /// How long the journal keeps what happened; `None`: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// The way to the router, for sessions and HTTP.
@@ -70,17 +94,13 @@ pub struct Router {
     directory: Directory,
     journal: Arc<dyn Journal>,
     clock: Clock,
-    available: Arc<AtomicBool>,
-    draining: Arc<AtomicBool>,
-}
-
-/// Why a request was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Declined {
-    /// It was refused, and nothing came of it.
-    Refused(ErrorCode),
-    /// The router ended in the middle of a commit: nobody knows before its next start whether the journal has it.
-    Unknown,
+    questions: mpsc::Sender<Question>,
+    newest: watch::Receiver<Position>,
+    waiting: Waiting,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// What is done beside the writer; [`Running`] waits for it.
+    tasks: TaskTracker,
 }
 
 /// The running writer.
@@ -88,6 +108,7 @@ pub enum Declined {
 pub struct Running {
     writer: JoinHandle<Result<(), JournalError>>,
     finishing: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Router {
@@ -101,16 +122,25 @@ impl Router {
     ) -> Result<(Self, Running), JournalError> {
         let restored = journal.restore().await?;
         let max_frame_bytes = policy.max_frame_bytes;
+        // What may still be asked for, joined or told.
+        let needed = policy.idempotency_ttl.max(policy.answer_ttl).max(settings.feed_ttl);
         let mut ledger = Ledger::restore(restored, policy, settings.ping_interval, clock.now());
         let mut step = Step::default();
         ledger.boot(clock.now(), &mut step);
-        let head = journal.commit(&ledger.batch(&mut step)).await?;
+        let batch = ledger.batch(&mut step);
+        let head = journal.commit(&batch).await?;
         ledger.seal();
+        let metrics = Arc::new(Metrics::new());
+        account(&batch.events, &metrics);
 
         let directory = Directory::default();
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let (asked, questions) = mpsc::channel(MAX_QUESTIONS);
         let (news, seen) = watch::channel(head.position);
-        let available = Arc::new(AtomicBool::new(true));
+        let (newest, followed) = watch::channel(head.position);
+        let waiting = Waiting::new(Arc::clone(&metrics));
+        let health = Arc::new(Health::new());
+        let scrubbing = Arc::new(Notify::new());
         let finishing = CancellationToken::new();
         let feed = Feed {
             journal: Arc::clone(&journal),
@@ -126,15 +156,22 @@ impl Router {
             directory: directory.clone(),
             clock,
             commands: received,
+            questions,
             feed,
             news,
-            available: Arc::clone(&available),
+            newest,
+            waiting: waiting.clone(),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            scrubbing: Arc::clone(&scrubbing),
             telling: None,
             held: VecDeque::new(),
             outage: None,
             finishing: finishing.clone(),
         };
-        let running = Running { writer: tokio::spawn(writer.run()), finishing };
+        let tasks = TaskTracker::new();
+        let running =
+            Running { writer: tokio::spawn(writer.run()), finishing: finishing.clone(), tasks: tasks.clone() };
         let router = Self {
             commands,
             room_for_requests: Arc::new(Semaphore::new(MAX_WAITING_KIB)),
@@ -142,9 +179,17 @@ impl Router {
             directory,
             journal,
             clock,
-            available,
-            draining: Arc::new(AtomicBool::new(false)),
+            questions: asked,
+            newest: followed,
+            waiting,
+            health,
+            metrics,
+            tasks,
         };
+        router.tasks.spawn(upkeep::scrub(Arc::clone(router.journal()), scrubbing, finishing.clone()));
+        if let Some(keep) = settings.retention {
+            router.tasks.spawn(upkeep::retain(router.clone(), keep.max(needed), finishing));
+        }
         Ok((router, running))
     }
 
@@ -156,11 +201,11 @@ impl Router {
     pub async fn open(&self, session: SessionId, principal: &Principal, outbox: Outbox) -> Result<(), ErrorCode> {
         self.directory.insert(session, principal, outbox);
         let opened = self.request(Command::Open { session, principal: principal.clone() }, 0).await;
-        opened.map_err(|declined| {
+        opened.map(drop).map_err(|declined| {
             self.directory.remove(session);
             match declined {
                 Declined::Refused(code) => code,
-                Declined::Unknown => ErrorCode::JournalUnavailable,
+                Declined::Unknown | Declined::NotFound | Declined::StillOpen => ErrorCode::JournalUnavailable,
             }
         })
     }
@@ -173,37 +218,39 @@ impl Router {
         let _ = self.commands.send(Submission { command, reply: None, permit }).await;
     }
 
-    /// `POST /invoke-agent`. `Ok` and a refusal that the journal tells of look the same to a part-1 client.
-    pub async fn client_message(&self, caller: Identity, client: Identity, message: Bytes) -> Result<(), Declined> {
-        let bytes = message.len();
-        self.request(Command::ClientMessage { caller, client, message }, bytes).await
+    /// Has the end of a session submitted whose own task can no longer do so.
+    pub fn abandon(&self, session: SessionId) {
+        let router = self.clone();
+        let end = async move { router.submit(Command::End { session, reason: EndReason::Failed }, 0).await };
+        // Without a runtime the process is ending, and the next start finds the socket's row.
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.spawn_on(end, &runtime);
+        }
     }
 
-    /// Whether the router does its work; the reason if it does not.
+    /// Counts and times, for operators.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether what is sent to the router now is accepted; the reason if it is not.
     ///
     /// # Errors
     /// Its code, and a sentence for an operator.
-    pub fn health(&self) -> Result<(), (ErrorCode, &'static str)> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err((ErrorCode::ShuttingDown, "the router is shutting down"));
-        }
-        if !self.available.load(Ordering::Acquire) {
-            return Err((ErrorCode::JournalUnavailable, "the journal takes no commits"));
-        }
-        if self.commands.is_closed() {
-            return Err((ErrorCode::JournalUnavailable, "the writer has ended"));
-        }
-        Ok(())
+    pub async fn health(&self) -> Result<(), (ErrorCode, &'static str)> {
+        self.health.check(self.commands.is_closed(), &self.journal, &self.tasks).await
     }
 
-    /// Takes no more requests, and ends every socket with 1012.
+    /// Takes no more requests, ends every socket with 1012, and leaves nobody waiting.
     pub async fn shutdown(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.health.shut_down();
         // Submitted in any case, and so ahead of the ends of the sockets; a journal that is away takes it later.
         let router = self.clone();
         let told = tokio::spawn(async move { router.request(Command::Shutdown, 0).await });
         let _ = timeout(LAST_WORD, told).await;
         self.directory.end_all(Ending::Restarting);
+        self.waiting.close();
     }
 
     /// The journal, for readers.
@@ -216,17 +263,6 @@ impl Router {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
-    }
-
-    async fn request(&self, command: Command, bytes: usize) -> Result<(), Declined> {
-        let (reply, answered) = oneshot::channel();
-        let permit = self.room(&command, bytes).await;
-        let submission = Submission { command, reply: Some(reply), permit };
-        self.commands.send(submission).await.map_err(|_| Declined::Refused(ErrorCode::ShuttingDown))?;
-        match answered.await {
-            Ok(answer) => answer.map_err(Declined::Refused),
-            Err(_) => Err(Declined::Unknown),
-        }
     }
 
     async fn room(&self, command: &Command, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -248,7 +284,10 @@ impl Running {
     /// Deals with everything that was submitted, and ends. To be called when the sockets are closed.
     pub async fn finish(self) -> Result<(), JournalError> {
         self.finishing.cancel();
-        joined(self.writer.await)
+        let ended = joined(self.writer.await);
+        self.tasks.close();
+        self.tasks.wait().await;
+        ended
     }
 }
 

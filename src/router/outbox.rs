@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position};
+use crate::invocation::Labels;
 
 /// How many messages may wait for one socket. A socket that lets more pile up is closed as too slow; nothing is lost,
 /// the journal has it all.
@@ -62,6 +63,8 @@ pub struct Answer {
     pub invocation: InvocationId,
     /// Who answered, or should have.
     pub agent: Identity,
+    /// What the invocation belongs to.
+    pub labels: Labels,
     /// Whether the caller sees `invocation_id`. A ready frame has it already.
     pub additions: bool,
     /// The frame.
@@ -102,6 +105,8 @@ pub enum Body {
 pub enum Ending {
     /// A newer socket of the same identity registered (4409): count the whole frames that it has sent, then close.
     TakenOver,
+    /// An operator wants it gone (1008): count the whole frames that it has sent, then close.
+    Disconnected,
     /// Too much piled up (4408).
     TooSlow,
     /// The router goes down (1012).

@@ -6,24 +6,28 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::account::account;
 use super::command::{Class, Command};
 use super::directory::Directory;
 use super::feed::Feed;
+use super::health::Health;
 use super::ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
 use super::outbox::Outbound;
+use super::survey::Question;
+use super::waiting::Waiting;
 use crate::clock::{Clock, Timestamp};
 use crate::code::ErrorCode;
 use crate::id::{Position, SessionId};
-use crate::journal::{Journal, JournalError, Lookup};
+use crate::journal::{Batch, Head, Journal, JournalError, Lookup};
+use crate::metrics::Metrics;
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
 
 /// Commands in one batch, at most.
@@ -40,7 +44,7 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Submission {
     pub(super) command: Command,
     /// For whoever waits until the command is durable or refused.
-    pub(super) reply: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+    pub(super) reply: Option<oneshot::Sender<Verdict>>,
     /// Its share of what may be on its way at once; given back, with the submission, when it is dealt with.
     #[expect(dead_code, reason = "held, not read")]
     pub(super) permit: Option<OwnedSemaphorePermit>,
@@ -54,10 +58,17 @@ pub(super) struct Writer {
     pub(super) directory: Directory,
     pub(super) clock: Clock,
     pub(super) commands: mpsc::Receiver<Submission>,
+    pub(super) questions: mpsc::Receiver<Question>,
     pub(super) feed: Feed,
     /// The newest position at which there was something to tell the backend.
     pub(super) news: watch::Sender<Position>,
-    pub(super) available: Arc<AtomicBool>,
+    /// The newest durable position.
+    pub(super) newest: watch::Sender<Position>,
+    pub(super) waiting: Waiting,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Something was erased, and may still be in the journal's files.
+    pub(super) scrubbing: Arc<Notify>,
     pub(super) telling: Option<JoinHandle<()>>,
     /// What is still to be committed, in order: what rides along, and facts that a failed commit left.
     pub(super) held: VecDeque<Submission>,
@@ -87,6 +98,10 @@ impl Writer {
 
     /// Waits until there is something to do, and moves it to `held`. False: there never will be again.
     async fn gather(&mut self) -> bool {
+        // Under load nothing below waits, so this is where questions have their turn.
+        while let Ok(question) = self.questions.try_recv() {
+            self.answer(question);
+        }
         let mut due = self.wake_at();
         loop {
             // During an outage everything is taken, so that requests are refused; what is kept is bounded by its permits.
@@ -102,6 +117,10 @@ impl Writer {
                     if count == 0 && self.held.is_empty() {
                         return false;
                     }
+                }
+                Some(question) = self.questions.recv() => {
+                    self.answer(question);
+                    continue;
                 }
                 () = sleep_until(due) => return true,
             }
@@ -167,9 +186,11 @@ impl Writer {
         if batch.is_empty() {
             self.ledger.seal();
         } else {
+            let began = Instant::now();
             match self.journal.commit(&batch).await {
                 Ok(head) => {
                     self.ledger.seal();
+                    self.committed(&batch, head, began.elapsed());
                     if news {
                         self.news.send_replace(head.position);
                     }
@@ -183,7 +204,8 @@ impl Writer {
             }
         }
         if let Some(outage) = self.outage.take() {
-            self.available.store(true, Ordering::Release);
+            self.health.set_available(true);
+            self.metrics.set_available(true);
             tracing::info!(since = ?outage.since, "the journal takes commits again");
         }
         for effect in step.effects {
@@ -195,13 +217,34 @@ impl Writer {
             }
             if let Some(reply) = submission.reply {
                 // Nobody waits any more: the socket or the request is gone.
-                let _ = reply.send(match verdict {
-                    Verdict::Taken => Ok(()),
-                    Verdict::Refused(code) => Err(code),
-                });
+                let _ = reply.send(verdict);
             }
         }
         Ok(())
+    }
+
+    /// A batch is on the disk: whoever looks after the router, or follows it, can know.
+    fn committed(&mut self, batch: &Batch, head: Head, took: Duration) {
+        self.health.committed();
+        self.health.set_draining(self.ledger.is_draining());
+        self.metrics.committed(batch.events.len(), head.position.0, took);
+        account(&batch.events, &self.metrics);
+        if !batch.events.is_empty() {
+            self.newest.send_replace(head.position);
+        }
+        if !batch.erased.is_empty() {
+            self.scrubbing.notify_one();
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        // Whoever asked may be gone.
+        match question {
+            Question::Workload(asker) => _ = asker.send(self.ledger.workload()),
+            Question::Loads(agents, asker) => {
+                _ = asker.send(agents.iter().map(|agent| self.ledger.load(agent)).collect());
+            }
+        }
     }
 
     /// Asks the journal for invocations that commands name and that are no longer in memory.
@@ -225,7 +268,9 @@ impl Writer {
             },
             |outage| outage.since,
         );
-        self.available.store(false, Ordering::Release);
+        self.health.set_available(false);
+        self.metrics.set_available(false);
+        self.metrics.commit_failed();
         self.outage = Some(Outage { since, retry_at: Instant::now() + RETRY });
         let mut told = verdicts.iter().map(|verdict| matches!(verdict, Verdict::Refused(_)));
         let held = std::mem::take(&mut self.held);
@@ -255,7 +300,7 @@ impl Writer {
         }
         if let Some(reply) = submission.reply {
             // Nobody waits any more: the socket or the request is gone.
-            let _ = reply.send(Err(code));
+            let _ = reply.send(Verdict::Refused(code));
         }
     }
 
@@ -268,6 +313,12 @@ impl Writer {
             Effect::Send { to, message, stored } => self.directory.post(to, message, stored),
             Effect::End { session, why } => self.directory.end(session, why),
             Effect::Feed(start) => self.direct_feed(start),
+            Effect::Ended { invocation, answered_after } => {
+                self.waiting.ended(invocation);
+                if let Some(after) = answered_after {
+                    self.metrics.answered(after);
+                }
+            }
         }
     }
 

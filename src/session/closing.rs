@@ -92,6 +92,7 @@ impl Stop {
             Self::TooSlow | Self::Ordered(Ending::TooSlow) => EndReason::TooSlow,
             Self::Finished => EndReason::Unregistered,
             Self::Ordered(Ending::TakenOver) => EndReason::TakenOver,
+            Self::Ordered(Ending::Disconnected) => EndReason::Operator,
             Self::Ordered(Ending::Restarting) => EndReason::Restarting,
         }
     }
@@ -109,6 +110,7 @@ impl Stop {
             Self::TooSlow | Self::Ordered(Ending::TooSlow) => Some(Farewell::new(4408, "too slow")),
             Self::Finished => Some(Farewell::new(1000, "unregistered")),
             Self::Ordered(Ending::TakenOver) => Some(Farewell::new(4409, "taken over")),
+            Self::Ordered(Ending::Disconnected) => Some(Farewell::new(1008, "Disconnected by an operator")),
             Self::Ordered(Ending::Restarting) => Some(Farewell::refused(ErrorCode::ShuttingDown)),
         }
     }

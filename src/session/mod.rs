@@ -13,6 +13,7 @@ mod feed_window;
 mod heartbeat;
 mod payloads;
 mod pending;
+mod presence;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -30,15 +31,16 @@ use tokio::time::sleep;
 
 use self::closing::{Farewell, Stop};
 use self::heartbeat::Pulse;
+use self::presence::Presence;
 use self::reader::{Reader, Role};
 use self::unconfirmed::Unconfirmed;
 use self::wire::Wire;
 use self::writer::Writer;
-use crate::auth::Principal;
+use crate::auth::{Authenticator, Principal};
 use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::protocol::{Dialect, Version};
-use crate::router::{self, Command, Ending, Outlet, Router};
+use crate::router::{self, Ending, Outlet, Router};
 
 /// Frames up to so many times the largest that is sent are read, so that their sender gets an error and not a dead
 /// connection.
@@ -95,27 +97,33 @@ pub async fn run(
     socket: WebSocket,
     principal: Principal,
     router: Router,
+    authenticator: &Authenticator,
     settings: SocketSettings,
 ) -> Result<(), ErrorCode> {
     let session = SessionId::generate();
     let (outbox, outlet) = router::outbox();
+    let presence = Presence::new(&router, session);
     if let Err(why) = router.open(session, &principal, outbox).await {
+        presence.declined();
         let Farewell { code, reason } = Farewell::refused(why);
         refuse(socket, code, reason).await;
         return Err(why);
     }
     let role = Role::of(&principal);
     drop(principal);
-    serve(socket, session, role, outlet, &router, &settings).await;
+    serve(socket, session, role, outlet, presence, &router, authenticator, &settings).await;
     Ok(())
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a socket is served with, once")]
 async fn serve(
     socket: WebSocket,
     session: SessionId,
     role: Role,
     outlet: Outlet,
+    presence: Presence<'_>,
     router: &Router,
+    authenticator: &Authenticator,
     settings: &SocketSettings,
 ) {
     let (sink, stream) = socket.split();
@@ -129,6 +137,7 @@ async fn serve(
         role,
         dialect: Dialect { version: Version::One, secured: settings.secured },
         router,
+        authenticator,
         unconfirmed: &unconfirmed,
         pulse: &pulse,
     };
@@ -162,7 +171,7 @@ async fn serve(
         reader.take_rest(told).await;
     }
     let reason = stop.reason();
-    router.submit(Command::End { session, reason }, 0).await;
+    presence.end(reason).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
     closing::wait(reader.stream, stop, told).await;
 }

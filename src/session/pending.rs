@@ -11,7 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::feed_window::FeedWindow;
-use crate::id::{Identity, InvocationId, Position};
+use crate::id::{InvocationId, Position};
+use crate::router::AnswerRead;
 
 /// How many deliveries, and how many answers, are kept track of. A peer that reads but sends no Pong gets no further;
 /// beyond, the oldest stay unconfirmed.
@@ -24,15 +25,12 @@ pub(super) struct Pending {
     /// Something was sent after the last Ping.
     owes_ping: bool,
     deliveries: VecDeque<(u64, Delivered)>,
-    answers: VecDeque<(u64, Answered)>,
+    answers: VecDeque<(u64, AnswerRead)>,
     notices: FeedWindow,
 }
 
 /// An invocation, and which delivery of it.
 pub(super) type Delivered = (InvocationId, u32);
-
-/// An invocation, and its agent.
-pub(super) type Answered = (InvocationId, Identity);
 
 /// What a Pong confirmed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub(super) struct Confirmed {
     /// The agent has these.
     pub(super) deliveries: Vec<Delivered>,
     /// The caller has these.
-    pub(super) answers: Vec<Answered>,
+    pub(super) answers: Vec<AnswerRead>,
     /// The backend has its notifications up to this place.
     pub(super) feed: Option<Position>,
 }
@@ -64,7 +62,7 @@ impl Pending {
     }
 
     /// An answer goes out before the next Ping.
-    pub(super) fn answer(&mut self, answer: Answered) {
+    pub(super) fn answer(&mut self, answer: AnswerRead) {
         let ping = self.before_next_ping();
         push_bounded(&mut self.answers, (ping, answer));
     }
@@ -126,6 +124,12 @@ fn take_through<T>(queue: &mut VecDeque<(u64, T)>, ping: u64) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Identity;
+
+    #[expect(clippy::default_trait_access, reason = "the type is not a session's to name")]
+    fn answer(invocation: InvocationId) -> AnswerRead {
+        AnswerRead { invocation, agent: Identity::ml(), labels: Default::default() }
+    }
 
     fn pending() -> Pending {
         Pending::new(Duration::from_secs(5))
@@ -149,7 +153,7 @@ mod tests {
     fn one_ping_covers_all_answers_of_a_write() {
         let mut pending = pending();
         assert!(!pending.owes_ping());
-        let answers: Vec<_> = (0..2).map(|_| (InvocationId::generate(), Identity::ml())).collect();
+        let answers: Vec<_> = (0..2).map(|_| answer(InvocationId::generate())).collect();
         for answer in &answers {
             pending.answer(answer.clone());
         }
@@ -175,12 +179,12 @@ mod tests {
         let mut pending = pending();
         let newest = InvocationId::generate();
         for _ in 0..MAX_PENDING {
-            pending.answer((InvocationId::generate(), Identity::ml()));
+            pending.answer(answer(InvocationId::generate()));
         }
-        pending.answer((newest, Identity::ml()));
+        pending.answer(answer(newest));
         pending.next_ping();
         let confirmed = pending.ponged(b"1").answers;
         assert_eq!(confirmed.len(), MAX_PENDING);
-        assert_eq!(confirmed.last(), Some(&(newest, Identity::ml())));
+        assert_eq!(confirmed.last(), Some(&answer(newest)));
     }
 }

@@ -13,7 +13,7 @@ use super::closing::Stop;
 use super::heartbeat::Pulse;
 use super::unconfirmed::Unconfirmed;
 use super::wire::Wire;
-use crate::auth::Principal;
+use crate::auth::{Authenticator, Principal};
 use crate::id::SessionId;
 use crate::protocol::{self, Answer, BadFrame, Dialect, Inbound, outbound};
 use crate::router::{Command, Router};
@@ -56,6 +56,7 @@ pub(super) struct Reader<'a> {
     pub(super) role: Role,
     pub(super) dialect: Dialect,
     pub(super) router: &'a Router,
+    pub(super) authenticator: &'a Authenticator,
     pub(super) unconfirmed: &'a Unconfirmed,
     pub(super) pulse: &'a Pulse,
 }
@@ -129,6 +130,7 @@ impl Reader<'_> {
     }
 
     async fn frame(&mut self, text: Bytes) -> Option<Utf8Bytes> {
+        self.router.metrics().frame_received();
         let understood =
             protocol::parse(&text, self.dialect).and_then(|frame| self.allowed(frame)).map(|frame| self.command(frame));
         match understood {
@@ -143,6 +145,10 @@ impl Reader<'_> {
 
     fn allowed(&self, frame: Inbound) -> Result<Inbound, BadFrame> {
         match (self.role, &frame) {
+            // As the name of an agent that there is not, it would be journaled.
+            (_, Inbound::Invoke(invoke)) if self.authenticator.is_key(invoke.target.as_bytes()) => {
+                Err(BadFrame::AgentUuid)
+            }
             (Role::Invoke, Inbound::Invoke(_) | Inbound::Cancel(_)) | (Role::Peer | Role::Backend, _) => Ok(frame),
             (Role::Invoke, _) => Err(unexpected("not for an invoke socket")),
         }
@@ -163,7 +169,10 @@ impl Reader<'_> {
                 let position = pending.notices().answered(Instant::now())?;
                 Command::FeedAcknowledged { position }
             }
-            Inbound::Answer(answer) => Command::Answer { session, answer },
+            Inbound::Answer(mut answer) => {
+                answer.invoked_by = self.authenticator.without_key(answer.invoked_by);
+                Command::Answer { session, answer }
+            }
             Inbound::Log(log) => Command::Log { session, log },
             Inbound::Cancel(cancel) => Command::Cancel { session, cancel },
         })

@@ -16,7 +16,7 @@ use super::wire::Wire;
 use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::protocol::{self, ErrorAddition, outbound};
-use crate::router::{Answer, AnswerContent, Delivery, Ending, Notice, Outbound, Outlet, Router};
+use crate::router::{Answer, AnswerContent, AnswerRead, Delivery, Ending, Notice, Outbound, Outlet, Router};
 
 /// How many messages are taken from the queue at once.
 const BATCH: usize = 64;
@@ -105,7 +105,7 @@ impl Writer<'_> {
     }
 
     async fn answer(&self, wire: &mut Wire, answer: Answer, payloads: &Payloads) -> Result<(), Stop> {
-        let Answer { invocation, agent, additions, content } = answer;
+        let Answer { invocation, agent, labels, additions, content } = answer;
         let frame = match content {
             AnswerContent::Router(frame) => frame,
             AnswerContent::Agent(body) => {
@@ -124,7 +124,7 @@ impl Writer<'_> {
                 }
             }
         };
-        self.unconfirmed.lock().answer((invocation, agent));
+        self.unconfirmed.lock().answer(AnswerRead { invocation, agent, labels });
         self.feed(wire, frame).await
     }
 

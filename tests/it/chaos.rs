@@ -1,7 +1,7 @@
 //! Agents and callers that come and go, and a router that is killed under them: whatever any of them received is in the
 //! journal afterwards, and every accepted invocation has exactly one end.
 
-mod actors;
+pub(crate) mod actors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const ENDS: [&str; 5] =
     ["invocation.completed", "invocation.failed", "invocation.expired", "invocation.timed_out", "invocation.cancelled"];
 
 /// The seed from `CHAOS_SEED`, or a new one; printed, so that a failure can be had again.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     eprintln!("CHAOS_SEED={seed}");
     seed

@@ -1,6 +1,11 @@
 //! `POST /invoke-agent`: a message to a connected client, over HTTP.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::{BACKEND_KEY, ML_KEY, Peer, Router, agent_id, answer};
 
@@ -93,4 +98,15 @@ async fn python_json_in_the_message_passes_unchanged() {
     assert_eq!(status, 200);
     let delivery = agent.recv_text().await;
     assert!(delivery.contains(&message[1..message.len() - 1]), "{delivery}");
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_so_before_a_body_is_waited_for() {
+    let router = Router::secured(&[]).await;
+    let mut stream = TcpStream::connect(router.address()).await.unwrap();
+    let head = "POST /invoke-agent HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await.expect("it does not wait").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
 }

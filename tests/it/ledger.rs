@@ -1,16 +1,19 @@
 //! Rules that sockets cannot show at will: which of two things comes first, and what piles up. The router's decisions
 //! without its I/O; the test says what comes, and when.
 
+mod operators;
+mod requests;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use agent_router::auth::Principal;
 use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::Policy;
-use agent_router::journal::{Detail, Event, Head, Restored};
+use agent_router::invocation::{Labels, Policy};
+use agent_router::journal::{Batch, Detail, Event, Head, Restored};
 use agent_router::protocol::Version;
-use agent_router::router::{Command, Effect, EndReason, Found, Ledger, Outbound, Step};
+use agent_router::router::{AnswerRead, Command, Effect, EndReason, Found, Ledger, Outbound, Step, Verdict};
 use serde_json::{Value, json};
 
 use crate::support::{BACKEND, ML, command};
@@ -27,6 +30,8 @@ struct Stage {
     ledger: Ledger,
     now: Timestamp,
     events: Vec<Event>,
+    /// The last one.
+    batch: Batch,
 }
 
 impl Stage {
@@ -48,17 +53,23 @@ impl Stage {
         ledger.boot(now, &mut step);
         let _ = ledger.batch(&mut step);
         ledger.seal();
-        Self { ledger, now, events: Vec::new() }
+        Self { ledger, now, events: Vec::new(), batch: Batch::default() }
     }
 
     /// Takes a command; returns what leaves the router.
     fn take(&mut self, command: Command) -> Vec<Effect> {
+        self.ask(command).1
+    }
+
+    /// Takes a command; returns what whoever asked is told, and what leaves the router.
+    fn ask(&mut self, command: Command) -> (Verdict, Vec<Effect>) {
         let mut step = Step::default();
         self.ledger.pass_time(self.now, &mut step);
-        self.ledger.decide(&command, &Found::default(), self.now, &mut step);
-        self.events.extend(self.ledger.batch(&mut step).events);
+        let verdict = self.ledger.decide(&command, &Found::default(), self.now, &mut step);
+        self.batch = self.ledger.batch(&mut step);
+        self.events.extend(self.batch.events.iter().cloned());
         self.ledger.seal();
-        step.effects
+        (verdict, step.effects)
     }
 
     fn send(&mut self, session: SessionId, version: Version, frame: Value) -> Vec<Effect> {
@@ -294,7 +305,8 @@ fn owed_answers_come_in_pages_each_once() {
     while !page.is_empty() {
         assert!(page.len() < ids.len() / 2, "{} answers at once", page.len());
         seen.extend_from_slice(&page);
-        let confirmed = page.drain(..).map(|id| (id, identity(AGENT))).collect();
+        let read = |invocation| AnswerRead { invocation, agent: identity(AGENT), labels: Labels::default() };
+        let confirmed = page.drain(..).map(read).collect();
         page = answers(&stage.take(Command::AnswersDelivered { session: master, answers: confirmed }), master);
     }
     assert_eq!(seen, ids, "all, in order");

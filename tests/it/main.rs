@@ -6,6 +6,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "a `json!` is made for the call")]
 
 mod answers;
+mod asyncapi;
 mod bad_frames;
 mod callers;
 mod chaos;
@@ -17,21 +18,29 @@ mod correlation;
 mod credit;
 mod dismissal;
 mod feed;
+mod follow;
+mod http;
 mod invoke_agent;
 mod invoking;
 mod journal;
 mod ledger;
 mod memory;
 mod model;
+mod operators;
 mod outage;
 mod receipts;
 mod registration;
 mod restarts;
+mod retention;
+mod secrets;
+mod sessions;
 mod sizes;
 mod sockets;
 mod structure;
 mod support;
 mod takeover;
+mod tools;
+mod upkeep;
 mod verify;
 mod version_two;
 mod waiting;

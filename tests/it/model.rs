@@ -16,6 +16,8 @@ mod duties;
 mod effects;
 mod events;
 mod fold;
+mod pause;
+mod requests;
 mod scene;
 mod sockets;
 mod state;

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use agent_router::id::Position;
 use agent_router::journal::sqlite::SqliteReader;
-use agent_router::journal::{EventKind, HistoryFilter};
+use agent_router::journal::{EventKind, HistoryFilter, Order};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -288,9 +287,9 @@ async fn what_is_queued_while_the_router_goes_down_is_delivered_after_its_restar
 /// Waits until the journal says that the router goes down.
 async fn going_down(router: &Router) {
     let journal = SqliteReader::open(&router.journal()).await.unwrap();
-    let stopped = HistoryFilter { kind: Some(EventKind::NodeStopped), ..HistoryFilter::default() };
+    let stopped = HistoryFilter { kinds: vec![EventKind::NodeStopped], ..HistoryFilter::default() };
     let deadline = Instant::now() + PATIENCE;
-    while journal.history(&stopped, Position(0), 1).await.unwrap().is_empty() {
+    while journal.history(&stopped, Order::Ascending, None, 1).await.unwrap().events.is_empty() {
         assert!(Instant::now() < deadline, "the router does not go down");
         sleep(Duration::from_millis(5)).await;
     }

@@ -10,6 +10,10 @@ use crate::config::SecretKey;
 
 const BE_KEY: &str = "7a3fd399::be-key-of-these-tests";
 const ML_KEY: &str = "e1adc3d8::ml-key-of-these-tests";
+const AUDITOR_KEY: &str = "auditor-key-of-these-tests";
+const NEXT_AUDITOR_KEY: &str = "next-auditor-key-of-these-tests";
+/// A UUID, as keys often are.
+const OPERATOR_KEY: &str = "9a4f6c1e-7d3b-4a52-8f0e-2b6d91c5e7a3";
 const SECRET: &str = "the secret key of these tests, 32 bytes or more";
 const AGENT: &str = "0b9f1a52-6d1e-4b57-9d0a-3c1f5a1c9e77";
 const OTHER: &str = "4c2d8f10-aaaa-4bbb-8ccc-1234567890ab";
@@ -24,6 +28,8 @@ fn authenticator(backend: &str, ml: &str, secret: Option<&str>) -> Authenticator
     let config = Config::from_lookup(|name| match name {
         "MASTER_BE_API_KEY" => Some(backend.to_owned()),
         "MASTER_AGENT_API_KEY" => Some(ml.to_owned()),
+        "AUDITOR_API_KEY" => Some(format!("{AUDITOR_KEY},{NEXT_AUDITOR_KEY}")),
+        "OPERATOR_API_KEY" => Some(OPERATOR_KEY.to_owned()),
         "SECRET_KEY" => secret.map(str::to_owned),
         _ => None,
     });
@@ -116,12 +122,12 @@ fn the_first_header_that_is_not_empty_counts_alone() {
 #[test]
 fn http_takes_a_masters_key_in_either_header() {
     for authenticator in [development(), secured()] {
-        let master = |fields: &[(&str, &str)]| authenticator.master(&headers(fields));
-        assert_eq!(master(&[("api-key", BE_KEY)]), Ok(Identity::backend()));
-        assert_eq!(master(&[("authorization", &format!("bearer {ML_KEY}"))]), Ok(Identity::ml()));
+        let master = |fields: &[(&str, &str)]| authenticator.role(&headers(fields));
+        assert_eq!(master(&[("api-key", BE_KEY)]), Ok(Role::Master(Identity::backend())));
+        assert_eq!(master(&[("authorization", &format!("bearer {ML_KEY}"))]), Ok(Role::Master(Identity::ml())));
         assert_eq!(
             master(&[("api-key", ""), ("authorization", &format!("Bearer  {BE_KEY}"))]),
-            Ok(Identity::backend())
+            Ok(Role::Master(Identity::backend()))
         );
         assert_eq!(
             master(&[("api-key", "wrong"), ("authorization", &format!("Bearer {BE_KEY}"))]),
@@ -131,6 +137,68 @@ fn http_takes_a_masters_key_in_either_header() {
         assert_eq!(master(&[("authorization", "Bearer")]), Err(Refused::NoCredential));
         assert_eq!(master(&[("authorization", "Bearer wrong")]), Err(Refused::UnknownApiKey));
         assert_eq!(master(&[("x-custom-authorization", AGENT)]), Err(Refused::NoCredential));
+    }
+}
+
+#[test]
+fn http_tells_the_role_by_the_key() {
+    for authenticator in [development(), secured()] {
+        let role = |fields: &[(&str, &str)]| authenticator.role(&headers(fields));
+        for (key, expected) in [
+            (BE_KEY, Role::Master(Identity::backend())),
+            (ML_KEY, Role::Master(Identity::ml())),
+            (AUDITOR_KEY, Role::Auditor),
+            (NEXT_AUDITOR_KEY, Role::Auditor),
+            (OPERATOR_KEY, Role::Operator),
+        ] {
+            assert_eq!(role(&[("api-key", key)]), Ok(expected.clone()));
+            assert_eq!(role(&[("authorization", &format!("Bearer {key}"))]), Ok(expected));
+            assert!(authenticator.is_key(key.as_bytes()));
+        }
+        assert_eq!(role(&[]), Err(Refused::NoCredential));
+        let both = format!("{AUDITOR_KEY},{NEXT_AUDITOR_KEY}");
+        for wrong in ["wrong", &both, "local-auditor", "local-operator", SECRET, AGENT] {
+            assert_eq!(role(&[("api-key", wrong)]), Err(Refused::UnknownApiKey));
+            assert!(!authenticator.is_key(wrong.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn a_key_that_only_reads_or_operates_opens_no_socket_and_becomes_no_name() {
+    for key in [AUDITOR_KEY, NEXT_AUDITOR_KEY, OPERATOR_KEY] {
+        for authenticator in [development(), secured()] {
+            assert_eq!(socket(&authenticator, "api-key", key), Err(Refused::UnknownApiKey));
+            assert_eq!(invoke(&authenticator, key), Err(Refused::InvokeKeyShape));
+        }
+        let claims = json!({"sub": key, "exp": YEAR_9999});
+        assert_eq!(own(&development(), key), Err(Refused::KeyAsName));
+        assert_eq!(own(&development(), &signed(&claims)), Err(Refused::KeyAsName));
+        assert_eq!(invoke(&development(), &format!("{key}:{AGENT}")), Err(Refused::KeyAsName));
+        assert_eq!(invoke(&development(), &format!("{AGENT}:{key}")), Err(Refused::KeyAsName));
+    }
+    for key in [OPERATOR_KEY, &OPERATOR_KEY.to_uppercase()] {
+        let claims = json!({"sub": key, "exp": YEAR_9999});
+        assert_eq!(own(&secured(), &signed(&claims)), Err(Refused::KeyAsName));
+        assert_eq!(invoke(&secured(), &format!("{key}:{AGENT}")), Err(Refused::KeyAsName));
+        assert_eq!(invoke(&secured(), &format!("{AGENT}:{key}")), Err(Refused::KeyAsName));
+    }
+}
+
+#[test]
+fn an_invoked_by_is_kept_without_the_key_that_the_original_put_there() {
+    let secured = secured();
+    for (came, kept) in [
+        (format!("{BE_KEY}:{AGENT}"), format!("[a key]:{AGENT}")),
+        (format!("{BE_KEY}:{AGENT}#1"), format!("[a key]:{AGENT}#1")),
+        (BE_KEY.to_owned(), "[a key]".to_owned()),
+        (OPERATOR_KEY.to_owned(), "[a key]".to_owned()),
+        (format!("{}:{AGENT}", signed(&json!({"sub": AGENT}))), format!("[a key]:{AGENT}")),
+    ] {
+        assert_eq!(secured.without_key(came), kept);
+    }
+    for kept in ["", "#1", AGENT, &format!("{}:{AGENT}", Identity::BACKEND), &format!("{AGENT}:{OTHER}#1")] {
+        assert_eq!(secured.without_key(kept.to_owned()), kept);
     }
 }
 
@@ -198,7 +266,7 @@ fn in_secured_mode_an_invoke_key_holds_ids_and_keys_only() {
 fn nothing_secret_is_printed() {
     let token = signed(&json!({"sub": AGENT, "exp": YEAR_9999}));
     let printed = format!("{:?} {:?}", secured(), socket(&secured(), "x-custom-authorization", &token).unwrap());
-    for secret in [BE_KEY, ML_KEY, SECRET, &token] {
+    for secret in [BE_KEY, ML_KEY, AUDITOR_KEY, OPERATOR_KEY, SECRET, &token] {
         assert!(!printed.contains(secret), "{printed}");
     }
 }

@@ -19,6 +19,7 @@ pub(super) enum Cell {
     /// A place in the heap, counted from 1, and a length.
     Text,
     OptionalText,
+    Bytes,
     OptionalBytes,
 }
 
@@ -32,7 +33,7 @@ impl Cell {
             Self::Integer | Self::OptionalInteger => INTEGER,
             Self::Id | Self::OptionalId => 16,
             Self::Digest | Self::OptionalDigest => 32,
-            Self::Text | Self::OptionalText | Self::OptionalBytes => PLACE + LENGTH,
+            Self::Text | Self::OptionalText | Self::Bytes | Self::OptionalBytes => PLACE + LENGTH,
         }
     }
 
@@ -54,6 +55,7 @@ impl Cell {
             Self::OptionalText => {
                 format!("CAST(substr({heap}, CAST({} AS INTEGER), {length}) AS TEXT)", or_null(place, PLACE))
             }
+            Self::Bytes => format!("substr({heap}, CAST({} AS INTEGER), {length})", slice(place, PLACE)),
             Self::OptionalBytes => format!("substr({heap}, CAST({} AS INTEGER), {length})", or_null(place, PLACE)),
         }
     }
@@ -124,11 +126,19 @@ impl<'h> Rows<'h> {
     }
 
     pub(super) fn heaped(&mut self, bytes: &[u8]) -> &mut Self {
+        self.joined(&[bytes])
+    }
+
+    /// The parts, in one cell.
+    pub(super) fn joined(&mut self, parts: &[&[u8]]) -> &mut Self {
         // A blob has less than 2^31 bytes.
         let place = i64::try_from(self.heap.len() + 1).unwrap_or(i64::MAX);
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
         self.digits::<PLACE>(place);
-        self.digits::<LENGTH>(i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        self.heap.extend_from_slice(bytes);
+        self.digits::<LENGTH>(i64::try_from(length).unwrap_or(i64::MAX));
+        for part in parts {
+            self.heap.extend_from_slice(part);
+        }
         self
     }
 

@@ -6,10 +6,9 @@ use std::sync::LazyLock;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::journal::sqlite::cells::Layout;
-use crate::journal::sqlite::encode::{
-    AGENT_BLOCKS, AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, KIND_BLOCKS, Node, SESSIONS,
-};
-use crate::journal::sqlite::{SqliteReader, error};
+use crate::journal::sqlite::encode::{AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, Node, SESSIONS};
+use crate::journal::sqlite::index::{ERAS, POSTINGS, Tail};
+use crate::journal::sqlite::{SqliteReader, error, migration, upkeep};
 use crate::journal::{Batch, Head, JournalError};
 
 /// The whole of a commit, in one text that never changes: sqlx hands it to SQLite's thread in one piece, where a call for
@@ -19,12 +18,30 @@ use crate::journal::{Batch, Head, JournalError};
 /// The last statement before `COMMIT` holds the two things that must not be: it fails, by a NULL where none may be, if the
 /// head is not where this process left it, or if not every changed invocation was there (`changes()` counts the update just
 /// before it).
-pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| {
-    let statements = [
+pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| text(Vec::new()));
+
+/// The same for a batch that erases or prunes, which an ordinary commit need not pay for.
+pub(super) static UPKEEP: LazyLock<&'static str> = LazyLock::new(|| text(upkeep::statements()));
+
+/// The statements of a commit, with further ones for when all that is new is there.
+fn text(further: Vec<String>) -> &'static str {
+    let new = [
         "BEGIN IMMEDIATE".to_owned(),
         insert("journal", JOURNAL, "$7", ""),
-        insert("agent_blocks", AGENT_BLOCKS, "$8", "ON CONFLICT DO NOTHING"),
-        insert("kind_blocks", KIND_BLOCKS, "$9", "ON CONFLICT DO NOTHING"),
+        insert(
+            "eras",
+            ERAS,
+            "$8",
+            "ON CONFLICT DO UPDATE SET indexed = excluded.indexed, first_at = min(first_at, excluded.first_at),
+                 last_at = max(last_at, excluded.last_at)",
+        ),
+        // `||` makes a text of the same bytes.
+        insert(
+            "postings",
+            POSTINGS,
+            "$9",
+            "ON CONFLICT DO UPDATE SET offsets = CAST(offsets || excluded.offsets AS BLOB)",
+        ),
         insert(
             "agents",
             AGENTS,
@@ -40,6 +57,8 @@ pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| {
         delete("sessions", ENDED, "$12"),
         "UPDATE feed SET acknowledged = $13 WHERE $13 IS NOT NULL".to_owned(),
         insert("invocations", INVOCATIONS, "$14", ""),
+    ];
+    let last = [
         update("invocations", CHANGED, "$15"),
         "UPDATE journal_head SET
              position = CASE WHEN position = $1 AND hash = $2 AND changes() = $5 THEN $3 END,
@@ -47,11 +66,12 @@ pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| {
             .to_owned(),
         "COMMIT".to_owned(),
     ];
+    let statements: Vec<_> = new.into_iter().chain(further).chain(last).collect();
     statements.join(";\n").leak()
-});
+}
 
 /// The heap of the rows that are bound.
-const HEAP: &str = "$6";
+pub(super) const HEAP: &str = "$6";
 
 /// The statement that puts rows in a table.
 fn insert(table: &str, layout: Layout, rows: &str, on_conflict: &str) -> String {
@@ -77,6 +97,7 @@ fn delete(table: &str, layout: Layout, rows: &str) -> String {
 
 pub(super) const ADD_NODE: &str = "INSERT INTO nodes (name) VALUES ($1) ON CONFLICT DO NOTHING";
 pub(super) const NODE: &str = "SELECT code FROM nodes WHERE name = $1";
+pub(super) const PROBE: &str = "BEGIN IMMEDIATE; UPDATE journal_head SET position = position; COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 
 /// The connection that writes, and how far it has come.
@@ -87,6 +108,7 @@ pub(super) struct Writer {
     reader: SqliteReader,
     node: Node,
     head: Head,
+    tail: Tail,
     /// A commit was begun and its outcome not seen: it failed, or whoever waited for it went away.
     unresolved: bool,
     _lock: File,
@@ -102,11 +124,13 @@ impl Writer {
         sqlx::query(ADD_NODE).bind(node).execute(&mut connection).await.map_err(error::unavailable)?;
         let code = sqlx::query_scalar(NODE).bind(node).fetch_one(&mut connection).await;
         let head = reader.head().await?;
+        let tail = reader.tail().await?;
         Ok(Self {
             connection,
             reader,
             node: Node { name: node.to_owned(), code: code.map_err(error::unavailable)? },
             head,
+            tail,
             unresolved: false,
             _lock: lock,
         })
@@ -117,13 +141,14 @@ impl Writer {
         if self.unresolved {
             self.head = self.resolve().await?;
         }
-        let encoded = Encoded::new(batch, self.head, &self.node)?;
+        let encoded = Encoded::new(batch, self.head, &self.node, &self.tail)?;
         let new = encoded.head;
         self.unresolved = true;
         match self.execute(encoded, batch).await {
             Ok(()) => {
                 self.unresolved = false;
                 self.head = new;
+                self.tail.committed(&batch.events);
                 Ok(new)
             }
             Err(error) => self.after_failure(&error, new).await,
@@ -131,7 +156,8 @@ impl Writer {
     }
 
     async fn execute(&mut self, encoded: Encoded, batch: &Batch) -> Result<(), sqlx::Error> {
-        sqlx::query(*COMMIT)
+        let upkeep = !batch.erased.is_empty() || batch.pruned.is_some();
+        let query = sqlx::query(if upkeep { *UPKEEP } else { *COMMIT })
             .bind(self.head.position.0)
             .bind(self.head.hash.to_vec())
             .bind(encoded.head.position.0)
@@ -139,17 +165,21 @@ impl Writer {
             .bind(i64::try_from(batch.changed.len()).unwrap_or(i64::MAX))
             .bind(encoded.heap)
             .bind(encoded.events)
-            .bind(encoded.agent_blocks)
-            .bind(encoded.kind_blocks)
+            .bind(encoded.eras)
+            .bind(encoded.postings)
             .bind(encoded.agents)
             .bind(encoded.sessions)
             .bind(encoded.ended)
             .bind(batch.feed_acknowledged.map(|position| position.0))
             .bind(encoded.accepted)
-            .bind(encoded.changed)
-            .execute(&mut self.connection)
-            .await
-            .map(drop)
+            .bind(encoded.changed);
+        let query = if upkeep {
+            let through = batch.pruned.map(|pruned| pruned.position.0);
+            query.bind(encoded.erased).bind(through).bind(batch.pruned.map(|pruned| pruned.hash.to_vec()))
+        } else {
+            query
+        };
+        query.execute(&mut self.connection).await.map(drop)
     }
 
     /// Looks at what a failed commit left behind.
@@ -170,14 +200,32 @@ impl Writer {
         Err(JournalError::Damaged { table: "journal_head", column: "position", what })
     }
 
-    /// Ends a transaction that may still be open, and finds out where the journal stands. A second connection is asked:
+    /// Ends a transaction that may still be open, and finds out where the journal and its index stand. A second connection is asked:
     /// it cannot see what is not committed.
     async fn resolve(&mut self) -> Result<Head, JournalError> {
-        // Fails if no transaction is open, which is as good.
-        let _ = sqlx::query(ROLLBACK).execute(&mut self.connection).await;
-        let found = self.reader.head().await.map_err(|error| JournalError::Uncertain(error.to_string()))?;
+        self.roll_back().await;
+        let uncertain = |error: JournalError| JournalError::Uncertain(error.to_string());
+        let found = self.reader.head().await.map_err(uncertain)?;
+        self.tail = self.reader.tail().await.map_err(uncertain)?;
         self.unresolved = false;
         Ok(found)
+    }
+
+    async fn roll_back(&mut self) {
+        // Fails if no transaction is open, which is as good.
+        let _ = sqlx::query(ROLLBACK).execute(&mut self.connection).await;
+    }
+
+    /// Writes, commits, and changes nothing. Whatever becomes of it, the next commit finds the connection as it should be; if
+    /// it fails, no transaction stays open that would lock the file until then, and fail the next probe.
+    pub(super) async fn probe(&mut self) -> Result<(), JournalError> {
+        let unresolved = std::mem::replace(&mut self.unresolved, true);
+        if let Err(error) = sqlx::query(PROBE).execute(&mut self.connection).await {
+            self.roll_back().await;
+            return Err(error::unavailable(error));
+        }
+        self.unresolved = unresolved;
+        migration::require_current(&mut self.connection).await
     }
 
     pub(super) async fn close(self) {

@@ -1,8 +1,6 @@
 //! A batch as the few values that are bound to the text of a commit: the rows of each table packed in one blob, laid out as
 //! the constants here say.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -15,11 +13,9 @@ use crate::journal::sqlite::cells::Cell::{
     Digest, Id, Integer, OptionalBytes, OptionalDigest, OptionalId, OptionalInteger, OptionalText, Text,
 };
 use crate::journal::sqlite::cells::{Layout, Rows};
+use crate::journal::sqlite::index::Tail;
 use crate::journal::sqlite::row;
-use crate::journal::{AgentRow, Batch, Event, Head, JournalError, NewInvocation, SessionRow};
-
-/// Positions to a block of `agent_blocks` and `kind_blocks`.
-const BLOCK: i64 = 1024;
+use crate::journal::{AgentRow, Batch, Erased, Event, Head, JournalError, SessionRow};
 
 pub(super) const JOURNAL: Layout = Layout(&[
     ("position", Integer),
@@ -36,10 +32,6 @@ pub(super) const JOURNAL: Layout = Layout(&[
     ("payload", OptionalBytes),
 ]);
 
-pub(super) const AGENT_BLOCKS: Layout = Layout(&[("agent_id", Text), ("block", Integer)]);
-
-pub(super) const KIND_BLOCKS: Layout = Layout(&[("kind", Integer), ("block", Integer)]);
-
 pub(super) const AGENTS: Layout =
     Layout(&[("agent_id", Text), ("registered", OptionalInteger), ("last_seen", OptionalInteger)]);
 
@@ -52,6 +44,14 @@ pub(super) const SESSIONS: Layout = Layout(&[
 ]);
 
 pub(super) const ENDED: Layout = Layout(&[("id", Id)]);
+
+/// An invocation, and of its agent's log what goes with it, if anything.
+pub(super) const ERASED: Layout = Layout(&[
+    ("invocation_id", Id),
+    ("agent_id", OptionalText),
+    ("request_id", OptionalText),
+    ("after", OptionalInteger),
+]);
 
 /// How many of the columns of an invocation say which it is and where it stands; the others never change.
 const CHANGING: usize = 16;
@@ -100,13 +100,14 @@ pub(super) struct Encoded {
     /// The texts and payloads of all rows.
     pub(super) heap: Vec<u8>,
     pub(super) events: Vec<u8>,
-    pub(super) agent_blocks: Vec<u8>,
-    pub(super) kind_blocks: Vec<u8>,
+    pub(super) eras: Vec<u8>,
+    pub(super) postings: Vec<u8>,
     pub(super) agents: Vec<u8>,
     pub(super) sessions: Vec<u8>,
     pub(super) ended: Vec<u8>,
     pub(super) accepted: Vec<u8>,
     pub(super) changed: Vec<u8>,
+    pub(super) erased: Vec<u8>,
 }
 
 /// Who writes: the name, which is hashed, and its number in `nodes`.
@@ -117,11 +118,9 @@ pub(super) struct Node {
 }
 
 impl Encoded {
-    /// Extends the chain from `newest` by the batch's events, which must follow it.
-    pub(super) fn new(batch: &Batch, mut newest: Head, node: &Node) -> Result<Self, JournalError> {
+    /// Extends the chain from `newest` by the batch's events, which must follow it; `tail` is what is not indexed.
+    pub(super) fn new(batch: &Batch, mut newest: Head, node: &Node, tail: &Tail) -> Result<Self, JournalError> {
         let mut heap = Vec::with_capacity(heap_size(batch));
-        let mut agent_blocks = BTreeSet::new();
-        let mut kind_blocks = BTreeSet::new();
         let mut events = Rows::new(JOURNAL, batch.events.len(), &mut heap);
         for event in &batch.events {
             if event.position != newest.position.next() {
@@ -129,19 +128,14 @@ impl Encoded {
                 return Err(JournalError::Unavailable(what));
             }
             newest = Head { position: event.position, hash: pack_event(&mut events, event, &newest.hash, node)? };
-            let block = event.position.0 / BLOCK;
-            kind_blocks.insert((event.detail.kind().code(), block));
-            agent_blocks.extend(event.agent.as_ref().map(|agent| (agent.as_str(), block)));
         }
+        let events = events.into_cells();
+        let (eras, postings) = tail.pack(&batch.events, &mut heap);
         Ok(Self {
             head: newest,
-            events: events.into_cells(),
-            agent_blocks: pack(AGENT_BLOCKS, &mut heap, agent_blocks, |rows, (agent, block)| {
-                rows.heaped(agent.as_bytes()).integer(block);
-            }),
-            kind_blocks: pack(KIND_BLOCKS, &mut heap, kind_blocks, |rows, (kind, block)| {
-                rows.integer(kind).integer(block);
-            }),
+            events,
+            eras,
+            postings,
             agents: pack(AGENTS, &mut heap, &batch.agents, pack_agent),
             sessions: pack(SESSIONS, &mut heap, &batch.sessions, pack_session),
             ended: pack(ENDED, &mut heap, &batch.ended, |rows, session| {
@@ -149,6 +143,7 @@ impl Encoded {
             }),
             accepted: pack(INVOCATIONS, &mut heap, &batch.accepted, pack_accepted),
             changed: pack(CHANGED, &mut heap, &batch.changed, pack_changed),
+            erased: pack(ERASED, &mut heap, &batch.erased, pack_erased),
             heap,
         })
     }
@@ -217,6 +212,14 @@ fn pack_session(rows: &mut Rows<'_>, row: &SessionRow) {
         .integer(row.connected_at.as_micros());
 }
 
+fn pack_erased(rows: &mut Rows<'_>, erased: &Erased) {
+    let logs = erased.logs.as_ref();
+    rows.bytes(erased.invocation.0.as_bytes())
+        .optional_heaped(logs.map(|logs| logs.agent.as_str().as_bytes()))
+        .optional_heaped(logs.map(|logs| logs.request_id.as_bytes()))
+        .optional_integer(logs.map(|logs| logs.after.0));
+}
+
 fn pack_changed(rows: &mut Rows<'_>, invocation: &Invocation) {
     let (queued_since, resume_until) = match invocation.state {
         State::Queued { since } => (Some(since), None),
@@ -243,8 +246,7 @@ fn pack_changed(rows: &mut Rows<'_>, invocation: &Invocation) {
         .bytes(&session_bytes(reply_session));
 }
 
-fn pack_accepted(rows: &mut Rows<'_>, new: &NewInvocation) {
-    let invocation = &new.invocation;
+fn pack_accepted(rows: &mut Rows<'_>, invocation: &Invocation) {
     let (origin, origin_session) = row::origin_code(invocation.origin);
     let key = invocation.key.as_deref();
     pack_changed(rows, invocation);
@@ -262,8 +264,8 @@ fn pack_accepted(rows: &mut Rows<'_>, new: &NewInvocation) {
         .integer(invocation.terms.max_attempts)
         .optional_heaped(key.map(|key| key.key.as_bytes()))
         .bytes(&key.map_or([0; 32], |key| key.digest))
-        .optional_heaped(new.request_id.as_deref().map(str::as_bytes))
-        .optional_heaped(new.session_id.as_deref().map(str::as_bytes));
+        .optional_heaped(invocation.labels.request_id.as_deref().map(str::as_bytes))
+        .optional_heaped(invocation.labels.session_id.as_deref().map(str::as_bytes));
 }
 
 /// The code that is stored: the other outcomes have one of their own each, which their state says already.

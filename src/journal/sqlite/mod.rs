@@ -5,20 +5,33 @@
 //! migration   which numbered migrations there are, and which are applied
 //! commit      a batch → one call of constant text → the new head, or which kind of failure it was
 //! encode      a batch → the few values that are bound to that text
+//! index       what the events of a batch add to the index of events
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
-//! reader      what is asked of the rows; with history and verify, all that reads
+//! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
+//! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
+//! matches     the index of events → the places where all that a reader wants occurs
+//! paging      from where to where, and in which order
+//! backup      a copy of a journal that may be written to meanwhile
 //! row         a row → the types of the contract; an impossible row is an error
 //! ```
 
+mod agents;
+mod backup;
 mod cells;
 mod commit;
 mod encode;
 mod error;
 mod history;
+mod index;
+mod invocations;
+mod matches;
 mod migration;
 mod open;
+mod pages;
+mod paging;
 mod reader;
 mod row;
+mod upkeep;
 mod verify;
 
 use std::path::PathBuf;
@@ -27,15 +40,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
+pub use backup::backup;
 pub use migration::{Migration, migrate, migration_status};
 pub use reader::SqliteReader;
 
 use crate::clock::Timestamp;
-use crate::id::{InvocationId, Position};
+use crate::id::{Identity, InvocationId, Position};
 use crate::invocation::Invocation;
 use crate::journal::{
-    Batch, EventRecord, FeedEvent, Head, HistoryFilter, InvocationRecord, Journal, JournalError, Lookup, Restored,
-    Verification,
+    AgentFilter, AgentPage, AgentRecord, Batch, FeedEvent, Head, HistoryFilter, HistoryPage, InvocationFilter,
+    InvocationPage, InvocationRecord, Journal, JournalError, Lookup, Order, Restored, Verification,
 };
 use commit::Writer;
 
@@ -51,6 +65,7 @@ pub struct SqliteOptions {
 /// A journal in a SQLite file that this process alone writes to.
 #[derive(Debug)]
 pub struct SqliteJournal {
+    path: PathBuf,
     /// `None` once it is closed.
     writer: Mutex<Option<Writer>>,
     reader: SqliteReader,
@@ -70,7 +85,7 @@ impl SqliteJournal {
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         let writer = Writer::new(connection, lock, &options.node, own_reader.clone()).await?;
-        Ok(Self { writer: Mutex::new(Some(writer)), reader, own_reader })
+        Ok(Self { path: options.path.clone(), writer: Mutex::new(Some(writer)), reader, own_reader })
     }
 }
 
@@ -83,7 +98,7 @@ impl Journal for SqliteJournal {
     async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
         match self.writer.lock().await.as_mut() {
             Some(writer) => writer.commit(batch).await,
-            None => Err(JournalError::Unavailable("it is closed".to_owned())),
+            None => Err(closed()),
         }
     }
 
@@ -111,14 +126,61 @@ impl Journal for SqliteJournal {
     async fn history(
         &self,
         filter: &HistoryFilter,
-        after: Position,
+        order: Order,
+        beyond: Option<Position>,
         limit: usize,
-    ) -> Result<Vec<EventRecord>, JournalError> {
-        self.reader.history(filter, after, limit).await
+    ) -> Result<HistoryPage, JournalError> {
+        self.reader.history(filter, order, beyond, limit).await
     }
 
-    async fn verify(&self) -> Result<Verification, JournalError> {
-        self.reader.verify().await
+    async fn invocations(
+        &self,
+        filter: &InvocationFilter,
+        order: Order,
+        beyond: Option<Position>,
+        limit: usize,
+    ) -> Result<InvocationPage, JournalError> {
+        self.reader.invocations(filter, order, beyond, limit).await
+    }
+
+    async fn agents(
+        &self,
+        filter: AgentFilter,
+        after: Option<&Identity>,
+        limit: usize,
+    ) -> Result<AgentPage, JournalError> {
+        self.reader.agents(filter, after, limit).await
+    }
+
+    async fn agent(&self, agent: &Identity) -> Result<Option<AgentRecord>, JournalError> {
+        self.reader.agent(agent).await
+    }
+
+    async fn verify(&self, from: Option<Position>, to: Option<Position>) -> Result<Verification, JournalError> {
+        self.reader.verify(from, to).await
+    }
+
+    async fn hash_at(&self, position: Position) -> Result<Option<[u8; 32]>, JournalError> {
+        self.reader.hash_at(position).await
+    }
+
+    async fn prunable(&self, before: Timestamp, limit: usize) -> Result<Option<Head>, JournalError> {
+        self.reader.prunable(before, limit).await
+    }
+
+    async fn scrub(&self) -> Result<(), JournalError> {
+        // The writer stands aside: two that wait for each other's locks would wait longer.
+        match self.writer.lock().await.as_ref() {
+            Some(_) => upkeep::scrub(&self.path).await,
+            None => Err(closed()),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        match self.writer.lock().await.as_mut() {
+            Some(writer) => writer.probe().await,
+            None => Err(closed()),
+        }
     }
 
     async fn head(&self) -> Result<Head, JournalError> {
@@ -135,6 +197,10 @@ impl Journal for SqliteJournal {
             writer.close().await;
         }
     }
+}
+
+fn closed() -> JournalError {
+    JournalError::Unavailable("it is closed".to_owned())
 }
 
 #[cfg(test)]

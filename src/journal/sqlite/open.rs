@@ -16,6 +16,9 @@ pub(super) const READERS: u32 = 4;
 /// How long to wait for a lock of SQLite's own. Nobody but a person with `sqlite3` could be holding one.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How long a checkpoint that truncates the write-ahead log waits for readers. No commit is taken meanwhile.
+const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
+
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
     let mut name = path.as_os_str().to_owned();
@@ -42,8 +45,23 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
         .pragma("wal_autocheckpoint", "1000")
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", "-16384")
+        // What is erased or pruned is overwritten. Always on: a page that is split leaves a copy of what was moved.
+        .pragma("secure_delete", "on")
         // What takes back a single statement is not worth a file for each commit.
         .pragma("temp_store", "memory")
+        .disable_statement_logging()
+        .connect()
+        .await
+        .map_err(error::unavailable)
+}
+
+/// A connection that folds the write-ahead log into the file, and hardly waits for anyone.
+pub(super) async fn checkpointer(path: &Path) -> Result<SqliteConnection, JournalError> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(false)
+        .busy_timeout(CHECKPOINT_BUSY)
         .disable_statement_logging()
         .connect()
         .await
@@ -57,6 +75,10 @@ pub(super) async fn readers(path: &Path, connections: u32) -> Result<SqlitePool,
         .read_only(true)
         .foreign_keys(false)
         .busy_timeout(BUSY)
+        // What a search for something rare goes through again and again, in a journal of millions of events.
+        .pragma("cache_size", "-8192")
+        // Rows that are read ahead of whoever takes them; each may be as large as a frame.
+        .row_buffer_size(16)
         .disable_statement_logging();
     SqlitePoolOptions::new()
         .max_connections(connections)

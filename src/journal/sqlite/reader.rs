@@ -32,10 +32,15 @@ SELECT invocations.* FROM json_each($1) AS wanted JOIN invocations ON invocation
     ORDER BY accepted DESC LIMIT 1
 )";
 
-/// `$1`: a JSON array of positions.
+/// `$1`: a JSON array of positions. What an agent registered with outlives the event.
 pub(super) const PAYLOADS: &str = "
 SELECT position, payload FROM journal
-WHERE position IN (SELECT value FROM json_each($1)) AND payload IS NOT NULL ORDER BY position";
+WHERE position IN (SELECT value FROM json_each($1)) AND payload IS NOT NULL
+UNION ALL
+SELECT registered, registration FROM agents
+WHERE registered IN (SELECT value FROM json_each($1)) AND registered <= (SELECT position FROM pruned)
+  AND registration IS NOT NULL
+ORDER BY position";
 
 pub(super) const INVOCATION: &str = "
 SELECT invocations.*, body.payload AS body_payload, answer.payload AS answer_payload
@@ -161,19 +166,20 @@ fn session(row: &SqliteRow) -> Result<SessionRow, JournalError> {
     })
 }
 
-fn record(row: &SqliteRow) -> Result<InvocationRecord, JournalError> {
+pub(super) fn record(row: &SqliteRow) -> Result<InvocationRecord, JournalError> {
     let invocation = row::invocation(row)?;
     let columns = Columns::of("invocations", row);
     let finished = invocation.finished();
     Ok(InvocationRecord {
         id: invocation.id,
+        accepted: invocation.accepted,
         state: invocation.state_name(),
         agent: invocation.agent,
         caller: invocation.caller,
         attempt: invocation.attempt,
         max_attempts: invocation.terms.max_attempts,
-        request_id: columns.get("request_id")?,
-        session_id: columns.get("session_id")?,
+        request_id: invocation.labels.request_id.as_deref().map(str::to_owned),
+        session_id: invocation.labels.session_id.as_deref().map(str::to_owned),
         accepted_at: invocation.accepted_at,
         delivered_at: invocation.delivered_at,
         finished_at: finished.map(|finished| finished.at),
@@ -186,6 +192,6 @@ fn record(row: &SqliteRow) -> Result<InvocationRecord, JournalError> {
     })
 }
 
-fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, JournalError> {
+pub(super) fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, JournalError> {
     serde_json::to_string(value).map_err(|_| JournalError::Unavailable("a query could not be encoded".to_owned()))
 }

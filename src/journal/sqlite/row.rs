@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position, SessionId};
-use crate::invocation::{Finished, IdempotencyKey, Invocation, Origin, Outcome, Reply, State, StateName, Terms};
+use crate::invocation::{
+    Finished, IdempotencyKey, Invocation, Labels, Origin, Outcome, Reply, State, StateName, Terms,
+};
 use crate::journal::JournalError;
 
 /// The number of an origin, and its connection.
@@ -21,6 +23,7 @@ pub(super) const fn origin_code(origin: Origin) -> (i64, Option<SessionId>) {
         Origin::Socket { session, registered: true } => (2, Some(session)),
         Origin::InvokeSocket { session } => (3, Some(session)),
         Origin::ClientMessage => (4, None),
+        Origin::Http => (5, None),
     }
 }
 
@@ -74,6 +77,11 @@ impl<'a> Columns<'a> {
         T::try_from(number).map_err(|_| self.damaged(column, format!("is {number}")))
     }
 
+    pub(super) fn optional_number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, JournalError> {
+        let Some(number) = self.get::<Option<i64>>(column)? else { return Ok(None) };
+        T::try_from(number).map(Some).map_err(|_| self.damaged(column, format!("is {number}")))
+    }
+
     fn flag(&self, column: &'static str) -> Result<bool, JournalError> {
         match self.get::<i64>(column)? {
             0 => Ok(false),
@@ -88,6 +96,16 @@ impl<'a> Columns<'a> {
 
     pub(super) fn digest(&self, column: &'static str) -> Result<[u8; 32], JournalError> {
         self.get::<&[u8]>(column)?.try_into().map_err(|_| self.damaged(column, "is not 32 bytes"))
+    }
+
+    pub(super) fn optional_digest(&self, column: &'static str) -> Result<Option<[u8; 32]>, JournalError> {
+        let Some(bytes) = self.get::<Option<&[u8]>>(column)? else { return Ok(None) };
+        bytes.try_into().map(Some).map_err(|_| self.damaged(column, "is not 32 bytes"))
+    }
+
+    pub(super) fn salt(&self, column: &'static str) -> Result<Option<[u8; 16]>, JournalError> {
+        let Some(bytes) = self.get::<Option<&[u8]>>(column)? else { return Ok(None) };
+        bytes.try_into().map(Some).map_err(|_| self.damaged(column, "is not 16 bytes"))
     }
 
     fn uuid(&self, column: &'static str) -> Result<Option<Uuid>, JournalError> {
@@ -138,6 +156,7 @@ pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, JournalError> {
             max_attempts: columns.number("max_attempts")?,
         },
         key: key(&columns)?,
+        labels: Labels { request_id: label(&columns, "request_id")?, session_id: label(&columns, "session_id")? },
         attempt: columns.number("attempt")?,
         unreceipted: columns.number("unreceipted")?,
         starts: columns.number("starts")?,
@@ -155,9 +174,14 @@ fn origin(columns: &Columns<'_>) -> Result<Origin, JournalError> {
         (2, Some(session)) => Ok(Origin::Socket { session, registered: true }),
         (3, Some(session)) => Ok(Origin::InvokeSocket { session }),
         (4, None) => Ok(Origin::ClientMessage),
+        (5, None) => Ok(Origin::Http),
         (1..=3, None) => Err(columns.damaged("origin_session", "is missing")),
         (code @ (i64::MIN..=0 | 4..), _) => Err(columns.damaged("origin", format!("is {code}"))),
     }
+}
+
+fn label(columns: &Columns<'_>, column: &'static str) -> Result<Option<Arc<str>>, JournalError> {
+    Ok(columns.get::<Option<&str>>(column)?.map(Arc::from))
 }
 
 fn reply(columns: &Columns<'_>) -> Result<Reply, JournalError> {

@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
-use super::{commit, history, migration, open, reader, verify};
+use super::paging::InOrder;
+use super::{agents, commit, history, invocations, matches, migration, open, pages, reader, upkeep, verify};
 
-const QUERIES: [&str; 20] = [
+const QUERIES: &[&str] = &[
+    agents::AGENT,
+    agents::ALL,
+    agents::AWAY,
+    agents::CONNECTED,
     commit::NODE,
-    history::ALL,
     history::FEED,
-    history::OF_AGENT,
-    history::OF_INVOCATION,
-    history::OF_KIND,
+    invocations::ERAS_OF_TIME,
+    invocations::RECORDS,
+    invocations::TAIL_OF_TIME,
+    matches::INDEXED,
+    matches::TAIL,
     migration::APPLIED,
     migration::HAS_MIGRATIONS,
     reader::ACKNOWLEDGED,
@@ -24,10 +30,39 @@ const QUERIES: [&str; 20] = [
     reader::PAYLOADS,
     reader::SESSIONS,
     reader::UNSETTLED,
+    pages::PAGE,
+    upkeep::OLDEST,
     verify::BEYOND,
-    verify::LINKS,
-    verify::UNFOUNDED,
+    verify::BOUNDS,
+    verify::ERASED_LATER,
+    verify::FOUNDATIONS,
+    verify::HASH_AT,
 ];
+
+const IN_ORDER: [InOrder; 11] = [
+    history::ALL,
+    history::AT,
+    history::OF_INVOCATION,
+    history::OF_TIME,
+    history::TAIL,
+    invocations::AT,
+    invocations::FAILED,
+    invocations::FAILED_HORIZON,
+    invocations::TAIL,
+    invocations::UNSETTLED,
+    invocations::UNSETTLED_HORIZON,
+];
+
+/// What readers page through, in both orders.
+fn in_order() -> impl Iterator<Item = &'static str> {
+    // Neither terms nor kinds: nobody asks that of the index.
+    let searches = matches::ERAS.iter().flatten().skip(1);
+    IN_ORDER.iter().chain(searches).flat_map(|query| [query.ascending, query.descending])
+}
+
+fn queries() -> impl Iterator<Item = &'static str> {
+    QUERIES.iter().copied().chain(in_order())
+}
 
 async fn migrated(folder: &tempfile::TempDir) -> SqliteConnection {
     let mut connection = open::writer(&folder.path().join("journal.db")).await.unwrap();
@@ -46,7 +81,7 @@ async fn plan(connection: &mut SqliteConnection, sql: &str) -> String {
 async fn every_statement_can_be_prepared() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = migrated(&folder).await;
-    for sql in QUERIES.into_iter().chain([verify::UNKEPT, commit::ADD_NODE]).chain(commit::COMMIT.split(";\n")) {
+    for sql in queries().chain([commit::ADD_NODE]).chain(commit::UPKEEP.split(";\n")) {
         plan(&mut connection, sql).await;
     }
 }
@@ -54,7 +89,35 @@ async fn every_statement_can_be_prepared() {
 #[tokio::test]
 async fn a_commit_is_the_same_few_statements_whatever_the_batch() {
     assert_eq!(commit::COMMIT.split(";\n").count(), 12);
+    assert_eq!(commit::UPKEEP.split(";\n").count(), 21);
     assert_eq!(commit::COMMIT.as_ptr(), commit::COMMIT.as_ptr(), "made once");
+}
+
+#[tokio::test]
+async fn what_is_erased_or_pruned_is_found_by_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = migrated(&folder).await;
+    for sql in upkeep::statements() {
+        let plan = plan(&mut connection, &sql).await;
+        let scans = plan.lines().filter(|step| step.starts_with("SCAN ")).collect::<Vec<_>>();
+        assert!(
+            scans
+                .iter()
+                .all(|scan| ["SCAN pruned", "SCAN each_row", "SCAN wanted", "SCAN CONSTANT ROW"].contains(scan)),
+            "{sql}\n{plan}"
+        );
+    }
+    let logged = upkeep::statements().into_iter().find(|sql| sql.contains("wanted")).expect("one is for log lines");
+    let plan = plan(&mut connection, &logged).await;
+    for step in [
+        "SEARCH eras USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+        "SEARCH of_request USING COVERING INDEX postings_by_term (era=? AND term=?)",
+        "SEARCH of_agent USING COVERING INDEX postings_by_term (era=? AND term=?)",
+        "SEARCH line USING INDEX journal_for_feed (position>? AND position<?)",
+        "SEARCH journal USING INTEGER PRIMARY KEY (rowid=?)",
+    ] {
+        assert!(plan.contains(step), "{step}\n{plan}");
+    }
 }
 
 #[tokio::test]
@@ -62,16 +125,25 @@ async fn readers_need_no_scan_and_no_sort() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = migrated(&folder).await;
     let cases = [
-        (history::ALL, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>?)"),
-        (history::OF_INVOCATION, "SEARCH journal USING INDEX journal_by_invocation (invocation_id=? AND rowid>?)"),
-        (history::OF_AGENT, "SEARCH agent_blocks USING PRIMARY KEY (agent_id=? AND block>?)"),
-        (history::OF_KIND, "SEARCH kind_blocks USING PRIMARY KEY (kind=? AND block>?)"),
+        (agents::AGENT, "SEARCH agents USING PRIMARY KEY (agent_id=?)"),
+        (agents::ALL, "SEARCH agents USING PRIMARY KEY (agent_id>?)"),
+        (agents::ALL, "SEARCH sessions USING COVERING INDEX sessions_by_identity (identity=? AND registered>?)"),
+        (agents::AWAY, "SEARCH agents USING PRIMARY KEY (agent_id>?)"),
+        (agents::CONNECTED, "SEARCH here USING INDEX sessions_by_identity (identity>?)"),
         (history::FEED, "SEARCH journal USING INDEX journal_for_feed (position>? AND position<?)"),
+        (invocations::RECORDS, "SEARCH invocations USING PRIMARY KEY (id=?)"),
+        (invocations::TAIL_OF_TIME, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>?)"),
+        (matches::TAIL, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         (reader::UNSETTLED, "SCAN invocations USING INDEX invocations_unsettled"),
         (reader::BY_ID, "SEARCH invocations USING PRIMARY KEY (id=?)"),
         (reader::BY_KEY, "INDEX invocations_by_key (caller=? AND agent_id=? AND idempotency_key=?)"),
         (reader::PAYLOADS, "SEARCH journal USING INTEGER PRIMARY KEY (rowid=?)"),
-        (verify::LINKS, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (reader::PAYLOADS, "SEARCH agents USING INDEX agents_by_registered (registered=?)"),
+        (pages::PAGE, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (upkeep::OLDEST, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (upkeep::OLDEST, "SEARCH invocations USING INDEX invocations_unsettled"),
+        (verify::ERASED_LATER, "SEARCH journal USING INDEX journal_by_invocation (invocation_id=? AND rowid>?)"),
+        (verify::FOUNDATIONS, "SEARCH invocations USING PRIMARY KEY (id>?)"),
     ];
     for (sql, expected) in cases {
         let plan = plan(&mut connection, sql).await;
@@ -83,12 +155,56 @@ async fn readers_need_no_scan_and_no_sort() {
 }
 
 #[tokio::test]
+async fn what_pages_are_found_by_needs_no_scan_and_no_sort() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = migrated(&folder).await;
+    let cases = [
+        (history::ALL, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (history::AT, "SEARCH journal USING INTEGER PRIMARY KEY (rowid=?)"),
+        (
+            history::OF_INVOCATION,
+            "SEARCH journal USING INDEX journal_by_invocation (invocation_id=? AND rowid>? AND rowid<?)",
+        ),
+        (history::OF_TIME, "SEARCH eras USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (history::OF_TIME, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (history::TAIL, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (invocations::AT, "SEARCH journal USING INTEGER PRIMARY KEY (rowid=?)"),
+        (
+            invocations::FAILED,
+            "SEARCH invocations USING INDEX invocations_by_failure (state=? AND accepted>? AND accepted<?)",
+        ),
+        (invocations::FAILED_HORIZON, "INDEX invocations_by_failure (state=? AND accepted>? AND accepted<?)"),
+        (invocations::TAIL, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (invocations::UNSETTLED, "SEARCH invocations USING INDEX invocations_unsettled (accepted>? AND accepted<?)"),
+        (invocations::UNSETTLED_HORIZON, "INDEX invocations_unsettled (accepted>? AND accepted<?)"),
+    ];
+    for (query, expected) in cases {
+        for sql in [query.ascending, query.descending] {
+            let plan = plan(&mut connection, sql).await;
+            assert!(plan.contains(expected), "{sql}\n{plan}");
+        }
+    }
+    for sql in in_order() {
+        let plan = plan(&mut connection, sql).await;
+        let postings = plan.lines().filter(|step| step.contains(" term_") || step.contains(" postings"));
+        let mut postings = postings.map(|step| step.contains("INDEX postings_by_term (era=? AND term=?)"));
+        assert!(postings.all(|probed| probed), "{sql}\n{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{sql}\n{plan}");
+        let scans = plan.lines().filter(|step| step.starts_with("SCAN"));
+        assert!(scans.clone().all(|scan| scan.contains("json_each")), "{sql}\n{plan}");
+    }
+}
+
+#[tokio::test]
 async fn every_index_is_for_a_query_here() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = migrated(&folder).await;
     let mut plans = String::new();
-    for sql in QUERIES {
+    for sql in queries() {
         plans += &plan(&mut connection, sql).await;
+    }
+    for sql in upkeep::statements() {
+        plans += &plan(&mut connection, &sql).await;
     }
     let indexes: Vec<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")

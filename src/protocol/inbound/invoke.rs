@@ -30,6 +30,8 @@ pub struct Invoke {
     pub request_id: Option<String>,
     /// From `request_metadata`, at most [`super::MAX_LABEL_BYTES`].
     pub session_id: Option<String>,
+    /// The W3C trace context that came with it, if it is one. It is passed on with the body.
+    pub traceparent: Option<String>,
     /// How the caller wants it done.
     pub options: InvokeOptions,
     /// The payload has an `error_message`: from the backend's invoke socket, the agent is dismissed
@@ -77,9 +79,29 @@ pub(super) fn invoke(frame: &Frame<'_>, dialect: Dialect) -> Result<Invoke, BadF
         metadata: metadata.map(|metadata| frame.view(metadata)),
         request_id: label("request_id"),
         session_id: label("session_id"),
+        traceparent: traceparent(frame),
         options,
         dismissal: payload.and_then(Value::as_object).is_some_and(|payload| payload.get("error_message").is_some()),
     })
+}
+
+/// The W3C trace context of the call. Anything else of that name is the agent's business alone.
+fn traceparent(frame: &Frame<'_>) -> Option<String> {
+    let text = frame.given("traceparent")?.as_text()?;
+    is_traceparent(&text).then(|| text.into_owned())
+}
+
+/// Version 00 of the W3C recommendation: `00-<32 digits>-<16 digits>-<2 digits>`, in lower case; an id that is all zeroes is
+/// none.
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.splitn(4, '-');
+    let [Some(version), Some(trace), Some(parent), Some(flags)] = std::array::from_fn(|_| parts.next()) else {
+        return false;
+    };
+    let is_hex =
+        |part: &str, digits| part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = |part: &str, digits| is_hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    version == "00" && is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2)
 }
 
 fn target(agent_uuid: Option<Value<'_>>, secured: bool) -> Result<String, BadFrame> {

@@ -19,4 +19,12 @@ pub use object::{Object, ParseError};
 pub use value::{Elements, Value};
 pub use write::Members;
 
-pub(super) use string::{Escaped, escape};
+pub(super) use string::{Escaped, decode, escape};
+
+/// Whether a text is one value and nothing else. One that only goes beyond what a stock agent survives is one, too.
+pub(super) fn is_value(text: &[u8]) -> bool {
+    let mut scanner = scan::Scanner::new(text);
+    scanner.whitespace();
+    let read = scanner.value().and_then(|_| scanner.end());
+    !matches!(read, Err(scan::Fault::Syntax))
+}

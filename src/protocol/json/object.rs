@@ -102,6 +102,14 @@ impl<'a> Object<'a> {
         self.fields.iter().rev().find(|field| field.is_one_of(&[name])).map(|field| field.value)
     }
 
+    /// The name of a field that is none of these, if there is one; what of it is no text is left
+    /// out.
+    #[must_use]
+    pub fn field_other_than(&self, names: &[&str]) -> Option<Cow<'a, str>> {
+        let other = self.fields.iter().find(|field| !field.is_one_of(names))?;
+        Some(other.name.clone().unwrap_or_default())
+    }
+
     /// The text without the fields of these names, every other byte as it was. Borrowed if there
     /// are none.
     #[must_use]

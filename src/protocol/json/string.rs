@@ -75,7 +75,7 @@ fn code_unit(text: &[u8]) -> Option<u32> {
 }
 
 /// The characters of a string, given what is between its quotes. `None` if it has a lone surrogate.
-pub(super) fn decode(content: &[u8]) -> Option<Cow<'_, str>> {
+pub(in crate::protocol) fn decode(content: &[u8]) -> Option<Cow<'_, str>> {
     let Some(first) = content.iter().position(|&byte| byte == b'\\') else {
         return str::from_utf8(content).ok().map(Cow::Borrowed);
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::replies::send_answer;
-use super::{Found, Ledger, Step, Subject};
+use super::{Effect, Found, Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
 use crate::invocation::{Invocation, Origin, Outcome, Reply};
@@ -98,12 +98,7 @@ impl Ledger {
     /// The invocation that an answer is to, if it was ever delivered to this agent, and whether the plain name told.
     fn answered(&self, agent: &Identity, answer: &Answer, found: &Found) -> Option<(Invocation, bool)> {
         let get = |id: InvocationId| {
-            self.tables
-                .invocation(id)
-                .map(|entry| &entry.invocation)
-                .or_else(|| found.by_id.get(&id))
-                .filter(|invocation| invocation.agent == *agent && invocation.attempt > 0)
-                .cloned()
+            self.stored(id, found).filter(|invocation| invocation.agent == *agent && invocation.attempt > 0).cloned()
         };
         if let Some(id) = answer.invocation_id {
             return get(id).map(|invocation| (invocation, false));
@@ -133,6 +128,8 @@ impl Ledger {
         let mut invocation = entry.invocation.clone();
         let waiters = entry.waiters.clone();
         invocation.finish(outcome, now, answer.as_ref().map(|(position, _)| *position));
+        let answered_after = answer.is_some().then(|| now.since(invocation.accepted_at));
+        step.effects.push(Effect::Ended { invocation: id, answered_after });
         let bytes = answer.map(|(_, body)| body);
         let mut sent_to = None;
         for waiter in &waiters {
@@ -206,6 +203,6 @@ impl Fate {
 }
 
 /// The beginning of a text, at most `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
+pub(super) fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

@@ -1,18 +1,21 @@
 //! Sockets come and go.
 
+use std::sync::Arc;
+
 use super::session::{Session, Standing};
 use super::{Effect, FeedStart, Ledger, Step, Subject, Verdict};
 use crate::auth::Principal;
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, SessionId};
+use crate::invocation::Labels;
 use crate::journal::Detail;
 use crate::protocol::Log;
 use crate::router::command::EndReason;
 
 impl Ledger {
     pub(super) fn open(&mut self, id: SessionId, principal: &Principal, now: Timestamp, step: &mut Step) -> Verdict {
-        if self.marks.shutting_down {
+        if self.marks.shutting_down || self.marks.draining {
             return Verdict::Refused(ErrorCode::ShuttingDown);
         }
         if let Principal::Invoke { caller, .. } = principal
@@ -136,7 +139,11 @@ impl Ledger {
 
     pub(super) fn log(&mut self, id: SessionId, log: &Log, now: Timestamp, step: &mut Step) {
         let Some(session) = self.tables.session(id) else { return };
-        let subject = Subject::agent(session.identity());
+        let labels = Labels {
+            request_id: log.request_id.as_deref().map(Arc::from),
+            session_id: log.session_id.as_deref().map(Arc::from),
+        };
+        let subject = Subject { labels, ..Subject::agent(session.identity()) };
         let detail = Detail::AgentLogged { request_id: log.request_id.clone(), session_id: log.session_id.clone() };
         self.record(step, now, subject, detail, Some(log.body.clone()));
     }

@@ -7,31 +7,38 @@
 
 mod accept;
 mod answer;
+mod asker;
+mod cancel;
 mod connection;
 mod deliver;
 mod loss;
+mod message;
+mod operator;
 mod refusals;
 mod registration;
 mod replies;
 mod session;
+mod step;
 mod tables;
 mod timers;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::refusals::Refusals;
+use self::step::Subject;
 use self::tables::{Agent, KeyScope, Tables};
 use crate::clock::Timestamp;
-use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position, SessionId};
 use crate::invocation::{Invocation, Policy};
-use crate::journal::{AgentRow, Batch, Detail, Event, Lookup, NewInvocation, Restored, SessionRow};
+use crate::journal::{AgentRow, Batch, Detail, Event, Lookup, Restored, SessionRow};
+use crate::protocol;
 use crate::router::command::Command;
-use crate::router::outbox::{Ending, Outbound};
+
+pub use self::step::{Effect, FeedStart, Step, Verdict};
 
 /// The state of the router, less sockets and bytes.
 #[derive(Debug)]
@@ -54,72 +61,9 @@ pub struct Ledger {
 struct Marks {
     head: Position,
     feed_acknowledged: Position,
+    /// An operator has nothing new taken.
+    draining: bool,
     shutting_down: bool,
-}
-
-/// What a batch amounts to so far.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// What happened, to be committed.
-    pub events: Vec<Event>,
-    /// What is to be done once that is durable, in order.
-    pub effects: Vec<Effect>,
-    /// What needs no event to be durable: refusals and errors about bad input.
-    pub at_once: Vec<Effect>,
-    labels: HashMap<InvocationId, Labels>,
-    /// Agents to whom what waits may go now.
-    woken: BTreeSet<Identity>,
-}
-
-#[derive(Debug)]
-struct Labels {
-    request_id: Option<String>,
-    session_id: Option<String>,
-}
-
-/// Something that leaves the router.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send this to a socket.
-    Send {
-        /// The connection.
-        to: SessionId,
-        /// What.
-        message: Outbound,
-        /// Where its body is in the journal, should the socket have no room for it.
-        stored: Option<Position>,
-    },
-    /// End a socket.
-    End {
-        /// The connection.
-        session: SessionId,
-        /// Why.
-        why: Ending,
-    },
-    /// The backend's notifications go to this socket from now on, or to none.
-    Feed(Option<FeedStart>),
-}
-
-/// What a backend's socket starts from.
-#[derive(Debug)]
-pub struct FeedStart {
-    /// The connection.
-    pub session: SessionId,
-    /// What the backend has already.
-    pub acknowledged: Position,
-    /// What it missed ends here; what is still connected is told next.
-    pub head: Position,
-    /// The sockets that have registered: whose, and by which event.
-    pub registered: Vec<(SessionId, Identity, Position)>,
-}
-
-/// What became of a command, for whoever waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was taken; it is so once the batch is durable.
-    Taken,
-    /// It was refused, and whoever sent a frame has been told.
-    Refused(ErrorCode),
 }
 
 /// Invocations that the journal was asked for because they may be settled.
@@ -161,8 +105,12 @@ impl Ledger {
             tables.put_invocation(invocation, smallvec::SmallVec::new());
         }
         tables.seal();
-        let marks =
-            Marks { head: restored.head.position, feed_acknowledged: restored.feed_acknowledged, shutting_down: false };
+        let marks = Marks {
+            head: restored.head.position,
+            feed_acknowledged: restored.feed_acknowledged,
+            draining: false,
+            shutting_down: false,
+        };
         Self {
             refusals: Refusals::new(policy.refusals_per_second),
             resume_until: now + policy.resume_grace,
@@ -178,17 +126,31 @@ impl Ledger {
     /// Adds to `lookup` what [`decide`](Self::decide) will need of the journal for this command.
     pub fn wants(&self, command: &Command, lookup: &mut Lookup) {
         match command {
-            Command::Invoke { session, invoke } => self.wants_key(*session, invoke, lookup),
+            Command::Invoke { session, invoke } => {
+                if let Some(session) = self.tables.session(*session) {
+                    self.wants_key(session.identity(), invoke, lookup);
+                }
+            }
+            Command::HttpInvoke { caller, invoke } => self.wants_key(caller, invoke, lookup),
             Command::Answer { answer, .. } => {
                 let by_token = answer::id_in_token(&answer.invoked_by).map(|(_, id)| id);
                 let unknown = |id: &InvocationId| self.tables.invocation(*id).is_none();
                 lookup.ids.extend(answer.invocation_id.or(by_token).filter(unknown));
             }
-            Command::Cancel { cancel, .. } if self.tables.invocation(cancel.invocation_id).is_none() => {
-                lookup.ids.push(cancel.invocation_id);
+            Command::Cancel { cancel: protocol::Cancel { invocation_id: id, .. }, .. }
+            | Command::HttpCancel { invocation: id, .. }
+            | Command::Erase { invocation: id, .. }
+                if self.tables.invocation(*id).is_none() =>
+            {
+                lookup.ids.push(*id);
             }
             _ => {}
         }
+    }
+
+    /// An invocation, settled or not, if the journal was asked for it.
+    fn stored<'a>(&'a self, id: InvocationId, found: &'a Found) -> Option<&'a Invocation> {
+        self.tables.invocation(id).map(|entry| &entry.invocation).or_else(|| found.by_id.get(&id))
     }
 
     /// Takes one command.
@@ -216,6 +178,14 @@ impl Ledger {
             Command::ClientMessage { caller, client, message } => {
                 return self.client_message(caller, client, message, now, step);
             }
+            Command::HttpInvoke { caller, invoke } => return self.http_invoke(caller, invoke, found, now, step),
+            Command::HttpCancel { caller, invocation } => {
+                return self.http_cancel(caller, *invocation, found, now, step);
+            }
+            Command::Disconnect { agent } => return self.disconnect(agent, step),
+            Command::Drain { on } => self.set_draining(*on, now, step),
+            Command::Erase { invocation, reason } => return self.erase(*invocation, reason, found, now, step),
+            Command::Prune { through, events } => return self.prune(*through, *events, now, step),
             Command::Shutdown => {
                 self.marks.shutting_down = true;
                 self.record(step, now, Subject::none(), Detail::NodeStopped {}, None);
@@ -240,16 +210,7 @@ impl Ledger {
         let invocation = |id: &InvocationId| self.tables.invocation(*id).map(|entry| entry.invocation.clone());
         Batch {
             events: std::mem::take(&mut step.events),
-            accepted: touched
-                .accepted
-                .iter()
-                .filter_map(|id| {
-                    let labels = step.labels.remove(id);
-                    let (request_id, session_id) =
-                        labels.map_or((None, None), |labels| (labels.request_id, labels.session_id));
-                    Some(NewInvocation { invocation: invocation(id)?, request_id, session_id })
-                })
-                .collect(),
+            accepted: touched.accepted.iter().filter_map(invocation).collect(),
             changed: touched.changed.iter().filter_map(invocation).collect(),
             agents: touched
                 .agents
@@ -278,6 +239,8 @@ impl Ledger {
             ended: touched.ended,
             feed_acknowledged: (self.marks.feed_acknowledged != self.sealed.feed_acknowledged)
                 .then_some(self.marks.feed_acknowledged),
+            erased: std::mem::take(&mut step.erased),
+            pruned: step.pruned.take(),
         }
     }
 
@@ -323,49 +286,8 @@ impl Ledger {
             caller: subject.caller,
             detail,
             payload,
+            labels: subject.labels,
         });
         self.marks.head
-    }
-}
-
-/// What an event is about.
-#[derive(Clone, Debug, Default)]
-struct Subject {
-    invocation: Option<InvocationId>,
-    agent: Option<Identity>,
-    caller: Option<Identity>,
-}
-
-impl Subject {
-    fn none() -> Self {
-        Self::default()
-    }
-
-    fn agent(agent: &Identity) -> Self {
-        Self { agent: Some(agent.clone()), ..Self::default() }
-    }
-
-    fn of(invocation: &Invocation) -> Self {
-        Self {
-            invocation: Some(invocation.id),
-            agent: Some(invocation.agent.clone()),
-            caller: Some(invocation.caller.clone()),
-        }
-    }
-}
-
-impl Step {
-    /// Has what waits for an agent looked at once the decision is complete, so that nothing overtakes what a decision
-    /// is still to queue.
-    fn wake(&mut self, agent: &Identity) {
-        self.woken.insert(agent.clone());
-    }
-
-    fn send(&mut self, to: SessionId, message: Outbound) {
-        self.effects.push(Effect::Send { to, message, stored: None });
-    }
-
-    fn send_at_once(&mut self, to: SessionId, frame: Bytes) {
-        self.at_once.push(Effect::Send { to, message: Outbound::Frame(frame), stored: None });
     }
 }

@@ -8,6 +8,7 @@ use super::{Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, SessionId};
+use crate::invocation::Labels;
 use crate::journal::Detail;
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -91,12 +92,15 @@ impl Ledger {
         &mut self,
         caller: &Identity,
         target: &str,
+        labels: Labels,
         code: ErrorCode,
         now: Timestamp,
         step: &mut Step,
     ) {
-        let subject = Subject { invocation: None, agent: Identity::new(target).ok(), caller: Some(caller.clone()) };
-        let detail = Detail::InvocationRefused { code, suppressed: 0 };
+        let agent = Identity::new(target).ok();
+        let Labels { request_id, session_id } = labels.clone();
+        let subject = Subject { agent, caller: Some(caller.clone()), labels, ..Subject::none() };
+        let detail = Detail::InvocationRefused { code, request_id, session_id, suppressed: 0 };
         self.refused(caller.as_str(), subject, detail, now, step);
     }
 

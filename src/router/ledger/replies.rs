@@ -11,6 +11,7 @@ use crate::id::{Identity, InvocationId, SessionId};
 use crate::invocation::{Invocation, Origin, Outcome, Reply};
 use crate::journal::Detail;
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
+use crate::router::command::AnswerRead;
 use crate::router::outbox::{Answer, AnswerContent, Body, Outbound};
 
 /// Answers that a socket is sent because another missed them, before it has confirmed any.
@@ -83,13 +84,18 @@ impl Ledger {
     pub(super) fn answers_delivered(
         &mut self,
         session: SessionId,
-        answers: &[(InvocationId, Identity)],
+        answers: &[AnswerRead],
         now: Timestamp,
         step: &mut Step,
     ) {
         let Some(caller) = self.tables.session(session).map(|session| session.identity().clone()) else { return };
-        for (id, agent) in answers {
-            let subject = Subject { invocation: Some(*id), agent: Some(agent.clone()), caller: Some(caller.clone()) };
+        for AnswerRead { invocation: id, agent, labels } in answers {
+            let subject = Subject {
+                invocation: Some(*id),
+                agent: Some(agent.clone()),
+                caller: Some(caller.clone()),
+                labels: labels.clone(),
+            };
             self.record(step, now, subject, Detail::AnswerDelivered { session }, None);
             if self.tables.invocation(*id).is_some_and(|entry| !matches!(entry.invocation.reply, Reply::None)) {
                 self.tables.change(*id, |entry| entry.invocation.reply = Reply::None);
@@ -114,6 +120,7 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
     let message = Outbound::Answer(Box::new(Answer {
         invocation: invocation.id,
         agent: invocation.agent.clone(),
+        labels: invocation.labels.clone(),
         additions: to.additions,
         content,
     }));

@@ -14,9 +14,9 @@ use crate::support::{Incoming, ML_KEY, Socket, agent_id, answer, registration};
 
 /// Where the router is at present, and whether the play goes on.
 #[derive(Clone)]
-pub(super) struct Stage {
-    pub(super) address: watch::Receiver<SocketAddr>,
-    pub(super) playing: watch::Receiver<bool>,
+pub(crate) struct Stage {
+    pub(crate) address: watch::Receiver<SocketAddr>,
+    pub(crate) playing: watch::Receiver<bool>,
 }
 
 impl Stage {
@@ -39,15 +39,15 @@ impl Stage {
 
 /// What one of them received.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// Invocations that were receipted to the caller.
-    pub(super) receipts: BTreeSet<String>,
+    pub(crate) receipts: BTreeSet<String>,
     /// How invocations ended for the caller: the error's message, or nothing.
-    pub(super) ends: Vec<(String, String)>,
+    pub(crate) ends: Vec<(String, String)>,
     /// How often a call was delivered to the agent, by its name.
-    pub(super) deliveries: BTreeMap<String, usize>,
+    pub(crate) deliveries: BTreeMap<String, usize>,
     /// What came as a first delivery although it was not.
-    pub(super) falsely_first: Vec<String>,
+    pub(crate) falsely_first: Vec<String>,
 }
 
 async fn frame(socket: &mut Socket, until: Instant) -> Option<Value> {
@@ -63,14 +63,14 @@ async fn frame(socket: &mut Socket, until: Instant) -> Option<Value> {
 }
 
 /// An agent that answers, fails, dawdles, forgets and breaks off.
-pub(super) struct Agent {
-    pub(super) id: String,
-    pub(super) is_version_2: bool,
-    pub(super) random: StdRng,
+pub(crate) struct Agent {
+    pub(crate) id: String,
+    pub(crate) is_version_2: bool,
+    pub(crate) random: StdRng,
 }
 
 impl Agent {
-    pub(super) async fn play(mut self, stage: Stage) -> Notes {
+    pub(crate) async fn play(mut self, stage: Stage) -> Notes {
         let mut notes = Notes::default();
         let mut unfinished: Vec<Value> = Vec::new();
         while let Some(mut socket) = stage.connect(&[("x-custom-authorization", &self.id)]).await {
@@ -140,14 +140,14 @@ impl Agent {
 }
 
 /// A caller that asks without end and reads what it is told, on a connection that it sometimes breaks off.
-pub(super) struct Caller {
-    pub(super) index: usize,
-    pub(super) agents: Vec<String>,
-    pub(super) random: StdRng,
+pub(crate) struct Caller {
+    pub(crate) index: usize,
+    pub(crate) agents: Vec<String>,
+    pub(crate) random: StdRng,
 }
 
 impl Caller {
-    pub(super) async fn play(mut self, stage: Stage) -> Notes {
+    pub(crate) async fn play(mut self, stage: Stage) -> Notes {
         let mut notes = Notes::default();
         let own = agent_id();
         while let Some(mut socket) = match self.index {

@@ -4,7 +4,7 @@ use agent_router::id::{Position, SessionId};
 use agent_router::journal::{Detail, Verification};
 
 use super::script::Script;
-use super::store::Store;
+use super::store::{Store, intact};
 
 /// Five events, of which 2 and 4 have payloads; 2 accepts an invocation and 4 completes it.
 async fn written() -> Store {
@@ -26,7 +26,7 @@ async fn written() -> Store {
 
 async fn verified(store: &Store) -> Verification {
     let journal = store.open().await;
-    let verification = journal.verify().await.unwrap();
+    let verification = journal.verify(None, None).await.unwrap();
     journal.close().await;
     verification
 }
@@ -37,7 +37,7 @@ async fn an_untouched_journal_is_intact() {
     let journal = store.open().await;
     let head = journal.head().await.unwrap();
     assert_eq!(head.position, Position(5));
-    assert_eq!(journal.verify().await.unwrap(), Verification::Intact { events: 5, head });
+    assert_eq!(journal.verify(None, None).await.unwrap(), intact(5, head));
 }
 
 #[tokio::test]
@@ -50,19 +50,12 @@ async fn the_chain_goes_on_over_restarts_and_pages() {
     }
     let head = journal.commit(&script.take()).await.unwrap();
     journal.close().await;
-    assert_eq!(verified(&store).await, Verification::Intact { events: 2505, head });
-}
-
-#[tokio::test]
-async fn an_erased_payload_leaves_the_chain_intact() {
-    let store = written().await;
-    store.tamper("UPDATE journal SET payload = NULL, salt = NULL WHERE position = 4").await;
-    assert!(matches!(verified(&store).await, Verification::Intact { events: 5, .. }));
+    assert_eq!(verified(&store).await, intact(2505, head));
 }
 
 #[tokio::test]
 async fn every_kind_of_tampering_is_found_where_it_is() {
-    let cases: [(&str, i64); 21] = [
+    let cases: [(&str, i64); 27] = [
         ("UPDATE journal SET at = at + 1 WHERE position = 1", 1),
         ("UPDATE journal SET kind = 2 WHERE position = 1", 1),
         ("UPDATE journal SET kind = 9999 WHERE position = 3", 3),
@@ -75,6 +68,9 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
         ("UPDATE journal SET detail = detail || ' ' WHERE position = 5", 5),
         ("UPDATE journal SET payload = CAST('{\"a\": 2}' AS BLOB) WHERE position = 2", 2),
         ("UPDATE journal SET payload = NULL WHERE position = 2", 2),
+        ("UPDATE journal SET payload = NULL, salt = NULL WHERE position = 4", 4),
+        ("UPDATE journal SET payload = x'00', salt = x'00' WHERE position = 3", 3),
+        ("UPDATE journal SET salt = NULL WHERE position = 2", 2),
         ("UPDATE journal SET salt = randomblob(16) WHERE position = 4", 4),
         ("UPDATE journal SET payload_hash = randomblob(32) WHERE position = 4", 4),
         ("UPDATE journal SET hash = randomblob(32) WHERE position = 4", 4),
@@ -82,6 +78,10 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
         ("DELETE FROM journal WHERE position = 5", 5),
         ("UPDATE journal_head SET hash = randomblob(32)", 5),
         ("UPDATE journal_head SET position = 4, hash = (SELECT hash FROM journal WHERE position = 4)", 5),
+        ("DELETE FROM journal WHERE position = 1", 1),
+        ("UPDATE pruned SET position = 1, hash = (SELECT hash FROM journal WHERE position = 1)", 1),
+        ("INSERT INTO journal SELECT 6, at, kind, node, NULL, NULL, NULL, detail, hash, NULL, NULL, NULL FROM journal
+          WHERE position = 1", 6),
         ("UPDATE invocations SET answer = 3", 2),
         ("DELETE FROM invocations", 2),
     ];
@@ -90,9 +90,45 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
         assert_eq!(store.tamper(sql).await, 1, "{sql}");
         match verified(&store).await {
             Verification::Broken { position, what } => assert_eq!(position, Position(wrong), "{sql}: {what}"),
-            intact @ Verification::Intact { .. } => panic!("{sql}: {intact:?}"),
+            intact @ Verification::Intact(_) => panic!("{sql}: {intact:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_range_is_checked_by_itself() {
+    let store = written().await;
+    let journal = store.open().await;
+    let ranges = [
+        (None, Some(3), 1, 3),
+        (Some(2), Some(4), 2, 3),
+        (Some(4), None, 4, 2),
+        (Some(-7), Some(99), 1, 5),
+        (Some(6), None, 6, 0),
+        (Some(4), Some(3), 4, 0),
+    ];
+    for (from, to, first, events) in ranges {
+        let Verification::Intact(report) = journal.verify(from.map(Position), to.map(Position)).await.unwrap() else {
+            panic!("{from:?} to {to:?}")
+        };
+        assert_eq!((report.from, report.events), (Position(first), events), "{from:?} to {to:?}");
+        let last = Position(if events == 0 { 0 } else { first - 1 + i64::try_from(events).unwrap() });
+        assert_eq!(report.head.position, last);
+        assert_eq!(journal.hash_at(last).await.unwrap().unwrap_or_default(), report.head.hash);
+    }
+    journal.close().await;
+
+    store.tamper("UPDATE journal SET at = 0 WHERE position = 3").await;
+    let journal = store.open().await;
+    for (from, to, is_intact) in [(1, 2, true), (1, 3, false), (3, 3, false), (4, 5, true)] {
+        let verification = journal.verify(Some(Position(from)), Some(Position(to))).await.unwrap();
+        assert_eq!(matches!(verification, Verification::Intact(_)), is_intact, "{from} to {to}: {verification:?}");
+    }
+    journal.close().await;
+    store.tamper("DELETE FROM journal WHERE position = 3").await;
+    let journal = store.open().await;
+    let verification = journal.verify(Some(Position(4)), None).await.unwrap();
+    assert!(matches!(verification, Verification::Broken { position: Position(3), .. }), "{verification:?}");
 }
 
 #[tokio::test]
@@ -124,8 +160,8 @@ async fn a_journal_is_verified_while_it_is_written() {
     };
     let verifying = async {
         for _ in 0..20 {
-            let verification = journal.verify().await.unwrap();
-            assert!(matches!(verification, Verification::Intact { .. }), "{verification:?}");
+            let verification = journal.verify(None, None).await.unwrap();
+            assert!(matches!(verification, Verification::Intact(_)), "{verification:?}");
         }
     };
     tokio::join!(writing, verifying);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::{Invocation, Origin, Outcome, Reply, State, Terms};
-use agent_router::journal::{Accepted, Batch, Detail, Event, NewInvocation};
+use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
+use agent_router::journal::chain::to_hex;
+use agent_router::journal::{Accepted, Batch, Detail, Erased, Event, Head};
 use bytes::Bytes;
 
 pub(super) fn identity(name: &str) -> Identity {
@@ -53,6 +54,7 @@ impl Script {
             caller: invocation.map(|_| identity("caller")),
             detail,
             payload: payload.map(Bytes::copy_from_slice),
+            labels: Labels::default(),
         });
         self.position
     }
@@ -69,6 +71,19 @@ impl Script {
 
     pub(super) fn logged(&mut self, agent: &str, body: &[u8]) -> Position {
         self.event(Detail::AgentLogged { request_id: None, session_id: None }, None, Some(agent), Some(body))
+    }
+
+    /// A log line about a request.
+    pub(super) fn logged_about(&mut self, agent: &str, request_id: &str, body: &[u8]) -> Position {
+        let detail = Detail::AgentLogged { request_id: Some(request_id.to_owned()), session_id: None };
+        let position = self.event(detail, None, Some(agent), Some(body));
+        self.label(Labels { request_id: Some(request_id.into()), session_id: None });
+        position
+    }
+
+    /// What the last event can be found by besides.
+    pub(super) fn label(&mut self, labels: Labels) {
+        self.batch.events.last_mut().expect("there is one").labels = labels;
     }
 
     pub(super) fn disconnected(&mut self, agent: &str, announced: bool) -> Position {
@@ -93,9 +108,11 @@ impl Script {
             deadline_ms: 900_000,
             max_attempts: terms.max_attempts,
             idempotency_key: None,
-            request_id: Some("request".to_owned()),
+            request_id: Some("request".into()),
             session_id: None,
+            traceparent: None,
         });
+        let labels = Labels { request_id: Some("request".into()), session_id: None };
         let accepted = self.event(detail, Some(id), Some(agent), Some(body));
         Invocation {
             id,
@@ -108,6 +125,7 @@ impl Script {
             body_bytes: u32::try_from(body.len()).unwrap(),
             terms,
             key: None,
+            labels,
             attempt: 0,
             unreceipted: 0,
             starts: 0,
@@ -121,11 +139,7 @@ impl Script {
 
     /// The row of an invocation that this batch accepts.
     pub(super) fn keep(&mut self, invocation: &Invocation) {
-        self.batch.accepted.push(NewInvocation {
-            invocation: invocation.clone(),
-            request_id: Some("request".to_owned()),
-            session_id: None,
-        });
+        self.batch.accepted.push(invocation.clone());
     }
 
     /// Accepts an invocation and keeps its row.
@@ -143,5 +157,22 @@ impl Script {
         invocation.reply = Reply::None;
         self.batch.changed.push(invocation.clone());
         position
+    }
+
+    /// Has the payloads of its events so far removed, and of what its agent logged about its request.
+    pub(super) fn erased(&mut self, invocation: &Invocation) -> Position {
+        let erased = Erased::all_of(invocation);
+        let detail = erased.detail("asked for".to_owned());
+        self.batch.erased.push(erased);
+        let position = self.event(detail, Some(invocation.id), Some(invocation.agent.as_str()), None);
+        self.label(invocation.labels.clone());
+        position
+    }
+
+    /// Has the oldest events removed.
+    pub(super) fn pruned(&mut self, through: Head) -> Position {
+        self.batch.pruned = Some(through);
+        let detail = Detail::JournalPruned { through: through.position, hash: to_hex(&through.hash), events: 1 };
+        self.event(detail, None, None, None)
     }
 }

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use agent_router::clock::Timestamp;
 use agent_router::id::{Position, SessionId};
-use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, migrate, migration_status};
+use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, backup, migrate, migration_status};
 use agent_router::journal::{Batch, EventKind, Journal, JournalError, Lookup, SessionRow, Verification};
 use sqlx::Row;
 
 use super::script::{Script, identity};
-use super::store::Store;
+use super::store::{Store, intact};
 
 #[tokio::test]
 async fn a_second_router_is_refused_and_a_reader_is_not() {
@@ -26,7 +26,7 @@ async fn a_second_router_is_refused_and_a_reader_is_not() {
     }
     assert!(matches!(migrate(&store.path()).await, Err(JournalError::InUse(_))));
     let reader = SqliteReader::open(&store.path()).await.unwrap();
-    assert_eq!(reader.verify().await.unwrap(), Verification::Intact { events: 1, head });
+    assert_eq!(reader.verify(None, None).await.unwrap(), intact(1, head));
     assert!(migration_status(&store.path()).await.unwrap().iter().all(|migration| migration.applied));
 
     journal.close().await;
@@ -125,6 +125,67 @@ async fn a_head_that_somebody_moved_stops_the_writer() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_whether_a_commit_would_succeed_and_leaves_no_trace() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    let head = journal.commit(&script.take()).await.unwrap();
+    journal.probe().await.unwrap();
+    assert_eq!(journal.head().await.unwrap(), head);
+    script.started();
+    let head = journal.commit(&script.take()).await.unwrap();
+    assert_eq!(journal.verify(None, None).await.unwrap(), intact(2, head));
+
+    let mut other = store.back_door().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let refused = journal.probe().await;
+    assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    // What fails in the middle is taken back, and with it the lock.
+    store.tamper("CREATE TRIGGER stop BEFORE UPDATE ON journal_head BEGIN SELECT raise(ABORT, 'no'); END").await;
+    let refused = journal.probe().await;
+    assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
+    store.tamper("DROP TRIGGER stop").await;
+    journal.probe().await.unwrap();
+    // Whoever asks may go away.
+    drop(tokio::time::timeout(std::time::Duration::ZERO, journal.probe()).await);
+    script.started();
+    journal.commit(&script.take()).await.unwrap();
+    journal.probe().await.unwrap();
+
+    store.tamper("INSERT INTO _sqlx_migrations VALUES (4711, 'later', CURRENT_TIMESTAMP, true, x'00', 1)").await;
+    let newer = journal.probe().await;
+    assert!(matches!(newer, Err(JournalError::Schema { found: 4711, .. })), "{newer:?}");
+    journal.close().await;
+    assert!(matches!(journal.probe().await, Err(JournalError::Unavailable(_))), "it is closed");
+}
+
+#[tokio::test]
+async fn a_backup_is_a_journal_that_a_router_can_run_on() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.invoked("agent", b"{}");
+    let head = journal.commit(&script.take()).await.unwrap();
+    let copy = SqliteOptions { path: store.path().with_file_name("copy.db"), ..store.options() };
+    backup(&store.path(), &copy.path).await.unwrap();
+    script.started();
+    journal.commit(&script.take()).await.unwrap();
+    let again = backup(&store.path(), &copy.path).await;
+    assert!(matches!(again, Err(JournalError::Unavailable(_))), "{again:?}");
+    let nowhere = backup(&store.path(), &store.path().with_file_name("missing").join("copy.db")).await;
+    assert!(matches!(nowhere, Err(JournalError::Unavailable(_))), "{nowhere:?}");
+
+    let copied = SqliteJournal::open(&copy).await.unwrap();
+    assert_eq!(copied.verify(None, None).await.unwrap(), intact(1, head));
+    assert_eq!(copied.restore().await.unwrap().unsettled.len(), 1);
+    let mut script = Script::after(head.position);
+    script.started();
+    copied.commit(&script.take()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_tables_name_every_kind_and_the_view_reads_well() {
     let store = Store::new();
     let journal = store.open().await;
@@ -192,8 +253,8 @@ async fn what_was_committed_survives_a_kill() {
         let journal = store.open().await;
         let head = journal.head().await.unwrap();
         assert!(head.position >= Position(told), "{head:?} is before {told}");
-        let verification = journal.verify().await.unwrap();
-        assert!(matches!(verification, Verification::Intact { .. }), "{verification:?}");
+        let verification = journal.verify(None, None).await.unwrap();
+        assert!(matches!(verification, Verification::Intact(_)), "{verification:?}");
         journal.close().await;
     }
 }

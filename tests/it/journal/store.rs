@@ -3,11 +3,34 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_router::journal::Journal;
+use agent_router::id::Position;
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
+use agent_router::journal::{Head, HistoryFilter, Journal, Order, Report, Verification};
+use agent_router::protocol::Redactor;
+use agent_router::record::event_line;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
+
+/// What a check says of a journal that nobody touched, erased from or pruned.
+pub(super) fn intact(events: u64, head: Head) -> Verification {
+    let from = Position(1);
+    Verification::Intact(Report { from, events, erased: 0, unchecked: 0, pruned: Head::EMPTY, head })
+}
+
+/// All events as an export has them, nothing hidden.
+pub(super) async fn exported(journal: &dyn Journal) -> Vec<u8> {
+    let (mut lines, mut after) = (Vec::new(), None);
+    loop {
+        let events = journal.history(&HistoryFilter::default(), Order::Ascending, after, 1000).await.unwrap().events;
+        let Some(last) = events.last() else { return lines };
+        after = Some(last.position);
+        for event in &events {
+            lines.extend(event_line(event, &Redactor::default()));
+            lines.push(b'\n');
+        }
+    }
+}
 
 /// A journal of its own, which is gone with it.
 pub(super) struct Store {
@@ -31,6 +54,13 @@ impl Store {
         Arc::new(SqliteJournal::open(&self.options()).await.unwrap())
     }
 
+    /// The files of the journal that hold these bytes.
+    pub(super) fn files_with(&self, bytes: &[u8]) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let holds = |file: &PathBuf| memmem(&std::fs::read(file).unwrap(), bytes);
+        files.filter(holds).collect()
+    }
+
     /// A connection of its own, past the journal.
     pub(super) async fn back_door(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
@@ -43,4 +73,8 @@ impl Store {
         connection.close().await.unwrap();
         done.rows_affected()
     }
+}
+
+fn memmem(text: &[u8], bytes: &[u8]) -> bool {
+    text.windows(bytes.len()).any(|window| window == bytes)
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
-use agent_router::id::{Identity, InvocationId, SessionId};
+use agent_router::id::{Identity, InvocationId};
 use agent_router::protocol::Invoke;
 use bytes::Bytes;
 
+use super::scene::Asker;
 use super::state::Model;
 
 /// What the protocol says of a request.
@@ -19,23 +20,26 @@ pub(super) enum Admission {
 
 impl Model {
     /// Whether a request is taken, and if not, why.
-    pub(super) fn admit(&self, id: SessionId, invoke: &Invoke, now: Timestamp) -> Admission {
-        let socket = &self.sockets[&id];
+    pub(super) fn admit(&self, asker: &Asker, invoke: &Invoke, now: Timestamp) -> Admission {
         if self.shutting_down {
             return Admission::Refuse(ErrorCode::ShuttingDown);
         }
         let Ok(agent) = Identity::new(&invoke.target) else { return Admission::Refuse(ErrorCode::AgentUnknown) };
-        let allowed = match &socket.target {
+        let caller = self.asks(asker);
+        let target = match asker {
+            Asker::Socket(session) => self.sockets[session].target.as_ref(),
+            Asker::Http(_) => Some(&agent),
+        };
+        let allowed = match target {
             None => !agent.is_master(),
-            Some(target) => {
-                *target == agent && !agent.is_backend() && (!agent.is_master() || socket.identity.is_backend())
-            }
+            Some(target) => *target == agent && !agent.is_backend() && (!agent.is_master() || caller.is_backend()),
         };
         if !allowed {
             return Admission::Refuse(ErrorCode::NotAllowed);
         }
-        if let Some(earlier) = self.remembered(&socket.identity, &agent, invoke, now) {
-            let same = self.calls[&earlier].payload == invoke.payload.clone().unwrap_or_default();
+        if let Some(earlier) = self.remembered(caller, &agent, invoke, now) {
+            let earlier_call = &self.calls[&earlier];
+            let same = !earlier_call.erased && earlier_call.payload == invoke.payload.clone().unwrap_or_default();
             return if same { Admission::Join(earlier) } else { Admission::Refuse(ErrorCode::IdempotencyKeyReused) };
         }
         if invoke.options.max_attempts.is_some_and(|asked| asked > self.limits.max_max_attempts) {
@@ -45,6 +49,14 @@ impl Model {
         match self.room(&agent, invoke.body.len(), ttl, now) {
             None => Admission::Accept,
             Some(code) => Admission::Refuse(code),
+        }
+    }
+
+    /// Whose the invocation is.
+    pub(super) fn asks<'a>(&'a self, asker: &'a Asker) -> &'a Identity {
+        match asker {
+            Asker::Socket(session) => &self.sockets[session].identity,
+            Asker::Http(caller) => caller,
         }
     }
 
@@ -67,6 +79,9 @@ impl Model {
 
     /// Why a new invocation finds no place; `None` if it does.
     fn room(&self, agent: &Identity, bytes: usize, ttl: Option<Duration>, now: Timestamp) -> Option<ErrorCode> {
+        if self.draining {
+            return Some(ErrorCode::ShuttingDown);
+        }
         let queued: Vec<_> = self.queue(agent).collect();
         let never_waits = ttl == Some(Duration::ZERO);
         if self.calls.values().filter(|call| call.is_open()).count() >= self.limits.max_open {

@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_router::auth::Principal;
-use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, SessionId};
 use agent_router::protocol::{Dialect, Inbound, Version, parse};
-use agent_router::router::{Command, Effect, EndReason, Ending, Outbound};
+use agent_router::router::{AnswerRead, Command, Effect, EndReason, Ending, Outbound};
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -36,7 +35,7 @@ struct Peer {
     version: Version,
     inbox: VecDeque<Outbound>,
     receipts: Vec<(InvocationId, u32)>,
-    confirmations: Vec<(InvocationId, Identity)>,
+    confirmations: Vec<AnswerRead>,
     /// The router ends it, or lets it go.
     must_end: Option<EndReason>,
 }
@@ -88,17 +87,27 @@ impl Cast {
                     }
                 }
                 Effect::End { session, why } => {
-                    if let (Some(peer), Ending::TakenOver) = (self.sockets.get_mut(&session), why) {
-                        peer.must_end = Some(EndReason::TakenOver);
+                    if let Some(peer) = self.sockets.get_mut(&session) {
+                        peer.must_end = match why {
+                            Ending::TakenOver => Some(EndReason::TakenOver),
+                            Ending::Disconnected => Some(EndReason::Operator),
+                            Ending::TooSlow | Ending::Restarting => peer.must_end,
+                        };
                     }
                 }
-                Effect::Feed(_) => {}
+                Effect::Feed(_) | Effect::Ended { .. } => {}
             }
         }
     }
 
     /// What happens next, if anything does.
     pub(super) fn next(&mut self, model: &Model) -> Option<Command> {
+        if model.draining && self.chance(10) {
+            return Some(Command::Drain { on: false });
+        }
+        if self.chance(10) {
+            return self.over_http(model);
+        }
         match self.random.random_range(0..100) {
             0..8 => Some(self.open()),
             8..13 => self.end(),
@@ -118,11 +127,11 @@ impl Cast {
         }
     }
 
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.random.random_ratio(percent, 100)
     }
 
-    fn anybody(&mut self) -> Identity {
+    pub(super) fn anybody(&mut self) -> Identity {
         let name = *AGENTS.choose(&mut self.random).expect("there are some");
         match self.random.random_range(0..10) {
             0 => Identity::backend(),
@@ -190,7 +199,7 @@ impl Cast {
         running.iter().map(ToString::to_string).collect()
     }
 
-    fn any_call(&mut self, model: &Model) -> Option<InvocationId> {
+    pub(super) fn any_call(&mut self, model: &Model) -> Option<InvocationId> {
         let newest: Vec<InvocationId> = model.calls.keys().rev().take(20).copied().collect();
         newest.choose(&mut self.random).copied()
     }
@@ -202,7 +211,14 @@ impl Cast {
 
     fn invoke(&mut self) -> Option<Command> {
         let session = self.session(|_| true)?;
-        let target = match self.sockets[&session].target.clone() {
+        let frame = self.invocation(self.sockets[&session].target.clone());
+        let Inbound::Invoke(invoke) = self.parsed(session, &frame) else { return None };
+        Some(Command::Invoke { session, invoke })
+    }
+
+    /// A call, of this target if there is one as a rule.
+    pub(super) fn invocation(&mut self, target: Option<Identity>) -> Value {
+        let target = match target {
             Some(target) if self.chance(95) => target.to_string(),
             _ if self.chance(3) => String::new(),
             _ if self.chance(3) => "nobody".to_owned(),
@@ -219,12 +235,11 @@ impl Cast {
         if asked == 0 {
             frame["request_payload"] = json!({ "asked": "the same" });
         }
-        self.terms(&mut frame);
-        let Inbound::Invoke(invoke) = self.parsed(session, &frame) else { return None };
-        Some(Command::Invoke { session, invoke })
+        self.add_terms(&mut frame);
+        frame
     }
 
-    fn terms(&mut self, frame: &mut Value) {
+    fn add_terms(&mut self, frame: &mut Value) {
         if self.chance(20) {
             frame["ttl_ms"] = json!(*[0, 1, 400, 3000, 20_000].choose(&mut self.random).expect("there are some"));
         }
@@ -264,7 +279,11 @@ impl Cast {
                         work.pop_front();
                     }
                 }
-                Outbound::Answer(answer) => peer.confirmations.push((answer.invocation, answer.agent)),
+                Outbound::Answer(answer) => peer.confirmations.push(AnswerRead {
+                    invocation: answer.invocation,
+                    agent: answer.agent,
+                    labels: answer.labels,
+                }),
                 Outbound::Finish if peer.must_end.is_none() => peer.must_end = Some(EndReason::Unregistered),
                 Outbound::Finish | Outbound::Frame(_) | Outbound::Notice(_) => {}
             }
@@ -359,27 +378,6 @@ impl Cast {
     fn parsed(&self, session: SessionId, frame: &Value) -> Inbound {
         let dialect = Dialect { version: self.sockets[&session].version, secured: false };
         parse(&Bytes::from(frame.to_string()), dialect).expect("the frame is well formed")
-    }
-
-    /// How long until the next batch: mostly nothing, else to about where something is due.
-    pub(super) fn pause(
-        &mut self,
-        now: Timestamp,
-        next_due: Option<Timestamp>,
-        limits: &[std::time::Duration],
-    ) -> Timestamp {
-        use std::time::Duration;
-        let micro = Duration::from_micros(1);
-        match (self.random.random_range(0..20), next_due) {
-            (0..10, _) => now + Duration::from_micros(self.random.random_range(0..2000)),
-            (10..12, Some(due)) => due.max(now),
-            (12, Some(due)) => (due - micro).max(now),
-            (13, Some(due)) => (due + micro).max(now),
-            (14..17, _) => now + Duration::from_millis(self.random.random_range(1..700)),
-            (17, _) => now + Duration::from_millis(self.random.random_range(500..6000)),
-            (18, _) => now + *limits.choose(&mut self.random).expect("there are some"),
-            _ => now,
-        }
     }
 
     pub(super) fn draw<T>(&mut self, draw: impl FnOnce(&mut StdRng) -> T) -> T {

@@ -6,11 +6,11 @@ use agent_router::code::ErrorCode;
 use agent_router::id::{Identity, InvocationId, SessionId};
 use agent_router::journal::EventKind;
 use agent_router::protocol::{Answer, AnswerKind, Cancel, Invoke, Register};
-use agent_router::router::{Command, EndReason};
+use agent_router::router::{Command, EndReason, Ending, Taken, Verdict};
 use serde_json::json;
 
 use super::admission::Admission;
-use super::scene::{Answering, Cause, Scene, receipt, value};
+use super::scene::{Answering, Asker, Cause, Scene, receipt, value};
 use super::state::{Model, Socket, Standing, State};
 
 impl Model {
@@ -41,6 +41,7 @@ impl Model {
         scene.ending = Some(EndReason::Restarting);
         scene.due.push(EventKind::NodeStarted);
         self.shutting_down = false;
+        self.draining = false;
         self.resume_until = scene.now + self.limits.resume_grace;
         for socket in self.sockets.values_mut() {
             socket.cut_off = socket.live && socket.target.is_none();
@@ -81,9 +82,9 @@ impl Model {
                 }
             }
             Command::AnswersDelivered { answers, .. } => {
-                for (id, _) in answers {
+                for answer in answers {
                     scene.due.push(EventKind::AnswerDelivered);
-                    scene.confirmed.push_back(*id);
+                    scene.confirmed.push_back(answer.invocation);
                 }
             }
             Command::FeedAcknowledged { position } => {
@@ -91,12 +92,33 @@ impl Model {
                     scene.due.push(EventKind::FeedAcknowledged);
                 }
             }
+            Command::HttpInvoke { caller, invoke } => self.ask(Asker::Http(caller.clone()), invoke, scene),
+            Command::HttpCancel { caller, invocation } => match self.calls.get(invocation) {
+                Some(call) if call.caller == *caller => {
+                    if call.is_open() {
+                        scene.due.push(EventKind::InvocationCancelled);
+                    }
+                }
+                _ => scene.told = Some(Verdict::NotFound),
+            },
+            Command::Disconnect { agent } => self.set_disconnect(agent, scene),
+            Command::Drain { on } => {
+                if self.draining != *on {
+                    scene.due.push(if *on { EventKind::NodeDraining } else { EventKind::NodeResumed });
+                }
+            }
+            Command::Erase { invocation, .. } => match self.calls.get(invocation) {
+                None => scene.told = Some(Verdict::NotFound),
+                Some(call) if call.is_open() => scene.told = Some(Verdict::StillOpen),
+                Some(_) => scene.due.push(EventKind::PayloadErased),
+            },
             Command::Log { .. } => scene.due.push(EventKind::AgentLogged),
             Command::Shutdown => {
                 self.shutting_down = true;
                 scene.due.push(EventKind::NodeStopped);
             }
             Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
+            Command::Prune { .. } => panic!("nothing is so old here"),
         }
     }
 
@@ -105,7 +127,7 @@ impl Model {
             Principal::Own { identity, .. } => (identity.clone(), None),
             Principal::Invoke { caller, target } => (caller.clone(), Some(target.clone())),
         };
-        if self.shutting_down {
+        if self.shutting_down || self.draining {
             scene.refused = Some(ErrorCode::ShuttingDown);
         } else if self.limits.secured && target.is_some() && !identity.is_master() && !self.is_connected(&identity) {
             scene.refused = Some(ErrorCode::NotAllowed);
@@ -166,7 +188,7 @@ impl Model {
             if socket.standing != Standing::Evicted {
                 socket.standing = Standing::Evicted;
                 socket.drain_at = None;
-                scene.evictions.push(other);
+                scene.evictions.push((other, Ending::TakenOver));
             }
         }
         self.sockets.get_mut(&id).expect("it is there").standing = Standing::Registering(register.clone());
@@ -175,6 +197,20 @@ impl Model {
     pub(super) fn must_register(id: SessionId, register: Register, scene: &mut Scene) {
         scene.due.push(EventKind::AgentRegistered);
         scene.registering = Some((id, register));
+    }
+
+    /// An operator ends all own sockets of an agent, as a newer one would.
+    fn set_disconnect(&mut self, agent: &Identity, scene: &mut Scene) {
+        let own: Vec<SessionId> = self.own(agent).map(|(id, _)| id).collect();
+        scene.told = Some(if own.is_empty() { Verdict::NotFound } else { Verdict::Disconnected(own.len()) });
+        for id in own {
+            let socket = self.sockets.get_mut(&id).expect("it was just found");
+            if socket.standing != Standing::Evicted {
+                socket.standing = Standing::Evicted;
+                socket.drain_at = None;
+                scene.evictions.push((id, Ending::Disconnected));
+            }
+        }
     }
 
     fn set_unregister(&mut self, id: SessionId, scene: &mut Scene) {
@@ -190,13 +226,21 @@ impl Model {
         if invoke.dismissal && socket.target.is_some() && socket.identity.is_backend() {
             return self.set_dismissal(id, invoke, scene);
         }
-        match self.admit(id, invoke, scene.now) {
+        self.ask(Asker::Socket(id), invoke, scene);
+    }
+
+    fn ask(&mut self, asker: Asker, invoke: &Invoke, scene: &mut Scene) {
+        match self.admit(&asker, invoke, scene.now) {
             Admission::Refuse(code) => scene.refused = Some(code),
             Admission::Accept => {
                 scene.due.push(EventKind::InvocationAccepted);
-                scene.accepting = Some((id, invoke.clone()));
+                scene.accepting = Some((asker, invoke.clone()));
             }
             Admission::Join(earlier) => {
+                let Asker::Socket(id) = asker else {
+                    scene.told = Some(Verdict::Invoked(Taken { invocation: earlier, replayed: true }));
+                    return;
+                };
                 let call = self.calls.get_mut(&earlier).expect("it was just found");
                 if invoke.options.receipt {
                     scene.frames.push((id, receipt(earlier, call.state_name(), invoke.metadata.as_ref())));

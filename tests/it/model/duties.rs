@@ -5,8 +5,9 @@ use agent_router::id::{Identity, InvocationId};
 use agent_router::invocation::{self, Invocation};
 use agent_router::journal::{InvocationRecord, Restored};
 use agent_router::protocol::Version;
+use agent_router::router::Workload;
 
-use super::state::{Model, Reply, Socket, Standing, State, Way};
+use super::state::{Call, Model, Reply, Socket, Standing, State, Way};
 
 /// Answers that a socket is sent in another's place before it has confirmed any.
 const MAX_UNCONFIRMED: usize = 256;
@@ -99,14 +100,29 @@ impl Model {
         assert_eq!(state, call.state, "the state of {}: {call:?}", row.id);
     }
 
+    /// What operators are told that there is to do.
+    pub(super) fn assert_workload(&self, workload: &Workload) {
+        let open = self.calls.values().filter(|call| call.is_open());
+        let since = |call: &Call| if let State::Queued { since } = call.state { Some(since) } else { None };
+        let queued: Vec<Timestamp> = open.clone().filter_map(since).collect();
+        assert_eq!(workload.draining, self.draining);
+        assert_eq!(workload.connections, self.sockets.values().filter(|socket| socket.live).count());
+        assert_eq!(workload.by_role.all(), workload.connections);
+        assert_eq!(workload.open, open.clone().count());
+        assert_eq!(workload.queued, queued.len());
+        assert_eq!(workload.oldest_queued, queued.into_iter().min());
+        assert_eq!(workload.in_flight, open.filter(|call| call.in_flight_on().is_some()).count());
+    }
+
     /// What a reader sees of an invocation is what the model says.
     pub(super) fn assert_record(&self, id: InvocationId, record: &InvocationRecord) {
         let call = &self.calls[&id];
         assert_eq!(record.state.as_str(), call.state_name());
         assert_eq!(record.attempt, call.attempt);
         assert_eq!(record.finished_at, call.finished_at);
-        assert_eq!(record.body.as_ref(), Some(&call.body));
-        assert_eq!(record.answer.as_ref(), call.answer.as_ref().map(|(_, body)| body));
+        let kept = !call.erased;
+        assert_eq!(record.body.as_ref(), Some(&call.body).filter(|_| kept));
+        assert_eq!(record.answer.as_ref(), call.answer.as_ref().map(|(_, body)| body).filter(|_| kept));
     }
 
     /// What a start would find is what the model says.
@@ -145,6 +161,7 @@ fn way(origin: invocation::Origin) -> Way {
     match origin {
         invocation::Origin::Socket { session, registered } => Way::Own { session, registered },
         invocation::Origin::InvokeSocket { session } => Way::InvokeSocket(session),
-        invocation::Origin::ClientMessage => Way::Http,
+        invocation::Origin::ClientMessage => Way::Message,
+        invocation::Origin::Http => Way::Http,
     }
 }

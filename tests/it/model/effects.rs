@@ -5,10 +5,10 @@ use agent_router::id::{InvocationId, SessionId};
 use agent_router::invocation::Outcome;
 use agent_router::journal::EventKind;
 use agent_router::router::outbox::{Answer, AnswerContent, Body, Delivery};
-use agent_router::router::{Command, Effect, Ending, Outbound, Verdict};
+use agent_router::router::{Command, Effect, Outbound, Taken, Verdict};
 use serde_json::{Value, json};
 
-use super::scene::{Cause, Scene, Seen, receipt, value};
+use super::scene::{Asker, Cause, Scene, Seen, receipt, value};
 use super::state::{Model, Reply, Standing, State, Way};
 
 impl Model {
@@ -20,13 +20,17 @@ impl Model {
             self.apply(event, &mut scene);
         }
         scene.assert_nothing_left();
-        verdict(seen, &scene);
-        if let Some((session, invoke)) = &scene.accepting
-            && invoke.options.receipt
-        {
+        if let Some((asker, invoke)) = &scene.accepting {
             let (id, call) = self.calls.last_key_value().expect("it was accepted");
-            scene.frames.push((*session, receipt(*id, call.state_name(), invoke.metadata.as_ref())));
+            match asker {
+                Asker::Socket(session) if invoke.options.receipt => {
+                    scene.frames.push((*session, receipt(*id, call.state_name(), invoke.metadata.as_ref())));
+                }
+                Asker::Socket(_) => {}
+                Asker::Http(_) => scene.told = Some(Verdict::Invoked(Taken { invocation: *id, replayed: false })),
+            }
         }
+        verdict(seen, &scene);
         if scene.restarting {
             // Nobody is there to be sent anything.
             self.sockets.values_mut().for_each(|socket| socket.live = false);
@@ -42,7 +46,7 @@ impl Model {
     }
 
     fn effects(&mut self, seen: &Seen<'_>, scene: &mut Scene) {
-        let mut answers = Vec::new();
+        let (mut answers, mut ended) = (Vec::new(), Vec::new());
         for effect in seen.effects {
             match effect {
                 Effect::Send { to, message: Outbound::Delivery(delivery), .. } => self.delivery(*to, delivery, scene),
@@ -56,9 +60,14 @@ impl Model {
                 }
                 Effect::Send { message: Outbound::Notice(_), .. } => panic!("the feed sends notices, not the ledger"),
                 Effect::End { session, why } => {
-                    assert_eq!(*why, Ending::TakenOver);
-                    let place = scene.evictions.iter().position(|evicted| evicted == session);
-                    scene.evictions.swap_remove(place.expect("nobody took over from it"));
+                    let place = scene.evictions.iter().position(|evicted| *evicted == (*session, *why));
+                    scene.evictions.swap_remove(place.expect("nothing is to end it"));
+                }
+                Effect::Ended { invocation, answered_after } => {
+                    let call = &self.calls[invocation];
+                    let answered = call.answer.as_ref().map(|_| seen.now.since(call.accepted_at));
+                    assert_eq!(*answered_after, answered, "how long the answer to {call:?} took");
+                    ended.push(*invocation);
                 }
                 Effect::Feed(start) => {
                     assert!(std::mem::take(&mut scene.feed_moves), "the feed is where it should be");
@@ -66,6 +75,7 @@ impl Model {
                 }
             }
         }
+        assert_eq!(ended, scene.finished, "who waits is told of every end, once");
         self.answers(&answers, scene);
         assert!(scene.deliveries.is_empty(), "in the journal and not sent: {:?}", scene.deliveries);
         assert!(scene.frames.is_empty(), "not said: {:?}", scene.frames);
@@ -189,7 +199,7 @@ fn verdict(seen: &Seen<'_>, scene: &Scene) {
         assert!(seen.at_once.is_empty(), "nobody asked: {:?}", seen.at_once);
         return;
     };
-    assert_eq!(verdict, scene.refused.map_or(Verdict::Taken, Verdict::Refused));
+    assert_eq!(verdict, scene.told.unwrap_or(scene.refused.map_or(Verdict::Taken, Verdict::Refused)));
     let told: Vec<(SessionId, Value)> = seen.at_once.iter().map(frame).collect();
     let expected: Vec<(SessionId, Value)> = match (command, scene.refused) {
         (Command::Invoke { session, invoke }, Some(code)) => {
@@ -208,7 +218,7 @@ fn verdict(seen: &Seen<'_>, scene: &Scene) {
         _ => Vec::new(),
     };
     assert_eq!(told, expected, "what is said at once");
-    if scene.refused.is_some() {
+    if scene.refused.is_some() || matches!(verdict, Verdict::NotFound | Verdict::StillOpen) {
         assert!(seen.effects.is_empty(), "a refusal has an effect: {:?}", seen.effects);
         let refusals = seen.events.iter().all(|event| event.detail.kind() == EventKind::InvocationRefused);
         assert!(refusals && seen.events.len() <= 1, "a refusal changes something: {:?}", seen.events);

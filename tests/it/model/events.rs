@@ -6,12 +6,12 @@ use std::time::Duration;
 use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::Outcome;
+use agent_router::invocation::{Labels, Outcome};
 use agent_router::journal::{Accepted, Detail, Event};
 use agent_router::protocol::AnswerKind;
 use serde_json::json;
 
-use super::scene::{Answering, Scene};
+use super::scene::{Answering, Asker, Scene};
 use super::state::{Call, Loss, Model, Reply, Standing, State, Way};
 
 impl Model {
@@ -28,6 +28,16 @@ impl Model {
             | Detail::AgentLogged { .. }
             | Detail::AgentDismissed { .. }
             | Detail::AgentUnregistered { .. } => scene.take_due(event.detail.kind()),
+            Detail::NodeDraining {} | Detail::NodeResumed {} => {
+                scene.take_due(event.detail.kind());
+                self.draining = !self.draining;
+            }
+            Detail::PayloadErased { .. } => {
+                scene.take_due(event.detail.kind());
+                let call = self.call(event);
+                call.reply = Reply::None;
+                call.erased = true;
+            }
             Detail::AgentRegistered { session, version, max_in_flight, adopted } => {
                 scene.take_due(event.detail.kind());
                 let registered = (*session, *version, *max_in_flight as usize);
@@ -118,25 +128,30 @@ impl Model {
 
     fn accepted(&mut self, event: &Event, facts: &Accepted, scene: &mut Scene) {
         let id = event.invocation.expect("it is about an invocation");
-        let call = if let Some((session, invoke)) = scene.accepting.clone() {
-            let socket = &self.sockets[&session];
-            let registered = socket.registered.is_some() || matches!(socket.standing, Standing::Registering(_));
-            let own = socket.target.is_none();
+        let call = if let Some((asker, invoke)) = scene.accepting.clone() {
+            let waiter = match &asker {
+                Asker::Socket(session) => Some((*session, invoke.options.used)),
+                Asker::Http(_) => None,
+            };
             let millis = |asked: Option<u64>, default: Duration| {
                 asked.map_or(default, Duration::from_millis).min(self.limits.max_deadline)
             };
             Call {
                 agent: Identity::new(&invoke.target).expect("it was accepted"),
-                caller: socket.identity.clone(),
-                way: if own { Way::Own { session, registered } } else { Way::InvokeSocket(session) },
-                additions: invoke.options.used,
+                caller: self.asks(&asker).clone(),
+                way: self.way(&asker),
+                additions: waiter.is_some_and(|(_, additions)| additions),
                 key: invoke.options.idempotency_key.clone(),
                 payload: invoke.payload.clone().unwrap_or_default(),
                 body: invoke.body.clone(),
+                labels: Labels {
+                    request_id: invoke.request_id.as_deref().map(Into::into),
+                    session_id: invoke.session_id.as_deref().map(Into::into),
+                },
                 ttl: millis(invoke.options.ttl_ms, self.limits.default_ttl),
                 deadline: scene.now + millis(invoke.options.deadline_ms, self.limits.default_deadline),
                 max_attempts: invoke.options.max_attempts.unwrap_or(self.limits.default_max_attempts),
-                waiters: vec![(session, invoke.options.used)],
+                waiters: waiter.into_iter().collect(),
                 ..Call::new(event.position, scene.now)
             }
         } else {
@@ -162,6 +177,13 @@ impl Model {
         self.calls.insert(id, call);
     }
 
+    fn way(&self, asker: &Asker) -> Way {
+        let Asker::Socket(session) = *asker else { return Way::Http };
+        let socket = &self.sockets[&session];
+        let registered = socket.registered.is_some() || matches!(socket.standing, Standing::Registering(_));
+        if socket.target.is_none() { Way::Own { session, registered } } else { Way::InvokeSocket(session) }
+    }
+
     fn delivered(&mut self, id: InvocationId, delivery: (SessionId, u32, bool), scene: &mut Scene) {
         let (session, attempt, plain) = delivery;
         let call = &self.calls[&id];
@@ -175,7 +197,7 @@ impl Model {
         let is_new = call.accepted == self.head_of_acceptance(scene) && queue.len() == 1;
         assert!(socket.drain_at.is_none() || is_new, "what waited was sent before the socket had its time to register");
         let token = call.plain();
-        let free = call.way != Way::Http && self.plain_holder(&agent, &token).is_none();
+        let free = call.way != Way::Message && self.plain_holder(&agent, &token).is_none();
         assert!(free || !plain, "the plain name may be carried by one unanswered delivery alone: {token:?}");
         let just_freed = scene.released.contains(&(agent, token.clone()));
         assert!(plain || !free || just_freed, "a part-1 agent expects the plain name: {token:?}");
@@ -279,6 +301,7 @@ impl Model {
         if let Some(call) = event.invocation.and_then(|id| self.calls.get(&id)) {
             assert_eq!(event.agent.as_ref(), Some(&call.agent), "{event:?}");
             assert_eq!(event.caller.as_ref(), Some(&call.caller), "{event:?}");
+            assert_eq!(event.labels, call.labels, "by what it can be found: {event:?}");
         }
     }
 
@@ -293,15 +316,17 @@ impl Call {
         Self {
             agent: Identity::ml(),
             caller: Identity::ml(),
-            way: Way::Http,
+            way: Way::Message,
             additions: false,
             key: None,
             payload: bytes::Bytes::new(),
             body: bytes::Bytes::new(),
+            labels: Labels::default(),
             ttl: Duration::ZERO,
             deadline: now,
             max_attempts: 1,
             accepted,
+            accepted_at: now,
             state: State::Queued { since: now },
             attempt: 0,
             read: BTreeSet::new(),
@@ -311,6 +336,7 @@ impl Call {
             answer: None,
             finished_at: None,
             reply: Reply::None,
+            erased: false,
         }
     }
 

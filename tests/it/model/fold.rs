@@ -136,7 +136,7 @@ impl Folded {
             EventKind::InvocationExpired => self.finish("expired", event, false),
             EventKind::InvocationTimedOut => self.finish("timed_out", event, false),
             EventKind::InvocationCancelled => self.finish("cancelled", event, false),
-            EventKind::AnswerDelivered | EventKind::AnswerExpired => {
+            EventKind::AnswerDelivered | EventKind::AnswerExpired | EventKind::PayloadErased => {
                 assert_eq!(self.state, "finished", "an answer before the end");
                 self.told = true;
             }

@@ -7,7 +7,7 @@ use agent_router::code::ErrorCode;
 use agent_router::id::{Identity, InvocationId, SessionId};
 use agent_router::journal::{Event, EventKind};
 use agent_router::protocol::{AnswerKind, Invoke, Register};
-use agent_router::router::{Command, Effect, EndReason, Verdict};
+use agent_router::router::{Command, Effect, EndReason, Ending, Verdict};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -36,9 +36,11 @@ pub(super) struct Scene {
     pub(super) restarting: bool,
     pub(super) time_passes: bool,
     pub(super) refused: Option<ErrorCode>,
+    /// What else the asker is told, if it is not just that its command was taken.
+    pub(super) told: Option<Verdict>,
     /// Events of which there is exactly one each.
     pub(super) due: Vec<EventKind>,
-    pub(super) accepting: Option<(SessionId, Invoke)>,
+    pub(super) accepting: Option<(Asker, Invoke)>,
     pub(super) posting: Option<(Identity, Identity, Bytes)>,
     pub(super) registering: Option<(SessionId, Register)>,
     /// Who has just come back, so that the rest of its interrupted work is decided.
@@ -52,7 +54,7 @@ pub(super) struct Scene {
     pub(super) deliveries: VecDeque<(SessionId, InvocationId, u32, String)>,
     pub(super) answers: Vec<(SessionId, InvocationId, bool)>,
     pub(super) frames: Vec<(SessionId, Value)>,
-    pub(super) evictions: Vec<SessionId>,
+    pub(super) evictions: Vec<(SessionId, Ending)>,
     /// Another socket of the backend gets the feed.
     pub(super) feed_moves: bool,
     pub(super) finished: Vec<InvocationId>,
@@ -60,6 +62,14 @@ pub(super) struct Scene {
     pub(super) given_up: Vec<InvocationId>,
     /// Plain names that a deadline has just set free; what came due before it may not know yet.
     pub(super) released: Vec<(Identity, String)>,
+}
+
+/// Who asks for an invocation.
+#[derive(Clone, Debug)]
+pub(super) enum Asker {
+    Socket(SessionId),
+    /// A master.
+    Http(Identity),
 }
 
 /// An answer that came in.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::{Outcome, Policy};
+use agent_router::invocation::{Labels, Outcome, Policy};
 use agent_router::protocol::{Register, Version};
 use bytes::Bytes;
 
@@ -19,6 +19,8 @@ pub(super) struct Model {
     pub(super) feed_acknowledged: Position,
     pub(super) head: Position,
     pub(super) shutting_down: bool,
+    /// An operator wants nothing new taken.
+    pub(super) draining: bool,
     /// Until when the router's own restart is made up for.
     pub(super) resume_until: Timestamp,
 }
@@ -77,10 +79,12 @@ pub(super) struct Call {
     pub(super) key: Option<String>,
     pub(super) payload: Bytes,
     pub(super) body: Bytes,
+    pub(super) labels: Labels,
     pub(super) ttl: Duration,
     pub(super) deadline: Timestamp,
     pub(super) max_attempts: u32,
     pub(super) accepted: Position,
+    pub(super) accepted_at: Timestamp,
     pub(super) state: State,
     /// Deliveries so far.
     pub(super) attempt: u32,
@@ -95,12 +99,20 @@ pub(super) struct Call {
     pub(super) answer: Option<(Position, Bytes)>,
     pub(super) finished_at: Option<Timestamp>,
     pub(super) reply: Reply,
+    /// Its payloads are gone, and the digest that went with its key.
+    pub(super) erased: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    Own { session: SessionId, registered: bool },
+    Own {
+        session: SessionId,
+        registered: bool,
+    },
     InvokeSocket(SessionId),
+    /// `POST /invoke-agent`
+    Message,
+    /// `POST /v1/invocations`
     Http,
 }
 
@@ -138,6 +150,7 @@ impl Model {
             feed_acknowledged: Position::default(),
             head: Position::default(),
             shutting_down: false,
+            draining: false,
             resume_until: Timestamp::default(),
         }
     }
@@ -302,9 +315,9 @@ impl Call {
     /// `invoked_by` as the original has it.
     pub(super) fn plain(&self) -> String {
         match self.way {
-            Way::Own { .. } => self.caller.to_string(),
+            Way::Own { .. } | Way::Http => self.caller.to_string(),
             Way::InvokeSocket(_) => format!("{}:{}", self.caller, self.agent),
-            Way::Http => String::new(),
+            Way::Message => String::new(),
         }
     }
 

@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 pub(crate) const BACKEND_KEY: &str = "7a3fd399-3e48-46a0-ab7c-0eaf38020283::master_server_be";
 /// The master agent's key in development, unless another is set.
 pub(crate) const ML_KEY: &str = "e1adc3d8-fca1-40b2-b90a-7b48290f2d6a::master_server_ml";
+/// The auditor's key of this suite's routers.
+pub(crate) const AUDITOR_KEY: &str = "the-auditor-of-this-suite";
+/// The operator's key of this suite's routers.
+pub(crate) const OPERATOR_KEY: &str = "the-operator-of-this-suite";
 /// The secret of routers in secured mode.
 pub(crate) const SECRET: &str = "a secret that only this suite's routers know";
 

@@ -1,17 +1,77 @@
-//! The router as it is read over HTTP, with the backend's key.
+//! The router over HTTP: asked with somebody's key, and read with the auditor's.
 
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
+use super::credentials::AUDITOR_KEY;
 use super::router::{PATIENCE, Router};
 
+/// An answer over HTTP, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// Sends a request and reads the answer.
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("the router answers over HTTP");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.expect("the answer comes to its end") }
+    }
+
+    /// A header, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("it is text"))
+    }
+
+    /// The body, which is JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body, which comes with this status.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// The code of the problem that comes with this status.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16) -> String {
+        let problem = self.expect(status);
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(problem["status"], status, "{problem}");
+        problem["code"].as_str().expect("a problem has a code").to_owned()
+    }
+}
+
 impl Router {
-    /// The page at `path` with the backend's key: its status, and its JSON if it is JSON.
+    /// A request with somebody's key, to be completed and sent.
+    pub(crate) fn request(&self, method: &str, path: &str, key: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        self.http.request(method, self.url(path)).header("api-key", key)
+    }
+
+    /// `GET` with somebody's key.
+    pub(crate) async fn get_as(&self, key: &str, path: &str) -> Answer {
+        Answer::to(self.request("GET", path, key)).await
+    }
+
+    /// `POST` of a JSON body with somebody's key.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: Value) -> Answer {
+        Answer::to(self.request("POST", path, key).json(&body)).await
+    }
+
+    /// The page at `path` with the auditor's key: its status, and its JSON if it is JSON.
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        let response = self.http.get(self.url(path)).header("api-key", self.backend_key()).send().await;
-        let response = response.expect("the router answers over HTTP");
-        let status = response.status().as_u16();
-        (status, response.json().await.unwrap_or_default())
+        let answer = self.get_as(AUDITOR_KEY, path).await;
+        (answer.status, serde_json::from_str(&answer.text).unwrap_or_default())
     }
 
     /// Posts JSON text to `/invoke-agent`, with a key or without.

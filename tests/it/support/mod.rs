@@ -5,10 +5,14 @@ mod credentials;
 mod http;
 mod peer;
 mod router;
+pub(crate) mod stage;
 mod wire;
 
 pub(crate) use command::command;
-pub(crate) use credentials::{BACKEND, BACKEND_KEY, ML, ML_KEY, SECRET, agent_token, forged, token};
+pub(crate) use credentials::{
+    AUDITOR_KEY, BACKEND, BACKEND_KEY, ML, ML_KEY, OPERATOR_KEY, SECRET, agent_token, forged, token,
+};
+pub(crate) use http::Answer;
 pub(crate) use peer::{Peer, answer, answered, general_error, lost, not_active, registration};
 pub(crate) use router::{PATIENCE, Router, agent_id, printed};
 pub(crate) use wire::{Incoming, NotOpened, Socket, text_frame};

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::credentials::{self, BACKEND_KEY, SECRET};
+use super::credentials::{self, AUDITOR_KEY, BACKEND_KEY, OPERATOR_KEY, SECRET};
 
 /// How long the router may take for what it does at once; only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,8 +38,8 @@ struct Stdout {
 }
 
 impl Router {
-    /// Starts one in development mode, with nothing set but where it listens, where its journal is, and that it journals
-    /// every refusal by itself.
+    /// Starts one in development mode, with nothing set but where it listens, where its journal is, the keys of auditor
+    /// and operator, and that it journals every refusal by itself.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -69,6 +69,8 @@ impl Router {
         router.set("LISTEN_ADDR", "127.0.0.1:0");
         router.set("DATABASE_URL", &format!("sqlite://{}", router.journal().display()));
         router.set("REFUSALS_PER_SECOND", "10000");
+        router.set("AUDITOR_API_KEY", AUDITOR_KEY);
+        router.set("OPERATOR_API_KEY", OPERATOR_KEY);
         for (name, value) in settings {
             router.set(name, value);
         }

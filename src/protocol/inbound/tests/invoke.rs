@@ -155,3 +155,30 @@ fn request_and_session_ids_are_kept_as_far_as_they_can_be() {
     assert_eq!(request_id(&format!("\"x{}\"", "é".repeat(200))), Some(format!("x{}", "é".repeat(127))));
     assert_eq!(request_id(&format!("\"{}\"", "é".repeat(200))), Some("é".repeat(127)));
 }
+
+#[test]
+fn a_trace_context_is_told_apart_from_other_texts_and_is_no_option() {
+    let of = |value: &str| {
+        let invoke = invoke_with(&format!(r#", "traceparent": {value}"#)).unwrap();
+        assert!(invoke.body.ends_with(format!(r#""traceparent": {value}}}"#).as_bytes()), "it is passed on");
+        assert!(!invoke.options.used, "it asks for no additions");
+        invoke.traceparent
+    };
+    let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    assert_eq!(of(&format!("\"{context}\"")).as_deref(), Some(context));
+    for other in [
+        "null",
+        "7",
+        "\"\"",
+        "\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7\"",
+        "\"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01\"",
+        "\"00-00000000000000000000000000000000-00f067aa0ba902b7-01\"",
+        "\"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01\"",
+        "\"00-4bf92f3577b34da6a3ce929d0e0e473g-00f067aa0ba902b7-01\"",
+        "\"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\"",
+        "\"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\"",
+        "\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more\"",
+    ] {
+        assert_eq!(of(other), None, "{other}");
+    }
+}

@@ -19,11 +19,13 @@ impl Tables {
         }
         let agent = self.agents.entry(invocation.agent.clone()).or_default();
         match invocation.state {
-            State::Queued { .. } => {
+            State::Queued { since } => {
+                self.waiting.insert((since, invocation.id));
                 agent.queue.insert(invocation.accepted, invocation.id);
                 agent.queued_bytes += u64::from(invocation.body_bytes);
             }
             State::Delivered { .. } | State::Running { .. } => {
+                self.in_flight += 1;
                 agent.in_flight.insert(invocation.accepted, invocation.id);
             }
             State::Interrupted { .. } => {
@@ -54,11 +56,13 @@ impl Tables {
         }
         if let Some(agent) = self.agents.get_mut(&invocation.agent) {
             match invocation.state {
-                State::Queued { .. } => {
+                State::Queued { since } => {
+                    self.waiting.remove(&(since, invocation.id));
                     agent.queue.remove(&invocation.accepted);
                     agent.queued_bytes -= u64::from(invocation.body_bytes);
                 }
                 State::Delivered { .. } | State::Running { .. } => {
+                    self.in_flight -= 1;
                     agent.in_flight.remove(&invocation.accepted);
                 }
                 State::Interrupted { .. } => {

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
 use crate::invocation::{Invocation, State};
 use crate::router::ledger::session::Session;
+use crate::router::survey::Connections;
 
 /// An unsettled invocation, and the sockets that wait for its answer.
 #[derive(Clone, Debug)]
@@ -89,7 +90,13 @@ pub(super) struct Tables {
     due: BTreeSet<(Timestamp, Due)>,
     /// The newest of a scope counts: an older one may still be unsettled when its key is forgotten.
     keys: BTreeMap<(KeyScope, Position), InvocationId>,
+    /// When each was accepted, in order: what the journal may not let go of.
+    unsettled: BTreeSet<Position>,
+    /// What is queued, by how long it is.
+    waiting: BTreeSet<(Timestamp, InvocationId)>,
     open: usize,
+    in_flight: usize,
+    connections: Connections,
     answer_ttl: Duration,
     undo: Vec<Undo>,
 }
@@ -164,6 +171,31 @@ impl Tables {
     /// How many invocations are open.
     pub(super) const fn open(&self) -> usize {
         self.open
+    }
+
+    /// How many are queued.
+    pub(super) fn queued(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Since when the longest queued one is.
+    pub(super) fn oldest_queued(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(since, _)| *since)
+    }
+
+    /// How many were sent and are not answered.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whose sockets there are.
+    pub(super) const fn connections(&self) -> Connections {
+        self.connections
+    }
+
+    /// When the oldest one that is not settled was accepted.
+    pub(super) fn oldest_unsettled(&self) -> Option<Position> {
+        self.unsettled.first().copied()
     }
 
     /// When the next thing is due.
@@ -291,6 +323,11 @@ impl Tables {
         if let Some(entry) = &old {
             self.unindex(entry);
         }
+        match (&old, &new) {
+            (None, Some(entry)) => _ = self.unsettled.insert(entry.invocation.accepted),
+            (Some(entry), None) => _ = self.unsettled.remove(&entry.invocation.accepted),
+            _ => {}
+        }
         if let Some(mut entry) = new {
             self.index(&mut entry);
             self.invocations.insert(id, entry);
@@ -300,6 +337,12 @@ impl Tables {
 
     fn replace_session(&mut self, id: SessionId, new: Option<Session>) -> Option<Session> {
         let old = self.sessions.remove(&id);
+        if let Some(session) = &old {
+            *self.connections.of(&session.principal) -= 1;
+        }
+        if let Some(session) = &new {
+            *self.connections.of(&session.principal) += 1;
+        }
         let was = old.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
         let is = new.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
         if let Some(at) = old.as_ref().and_then(|session| session.drain_at) {
