@@ -73,7 +73,7 @@ CREATE INDEX invocations_by_failure ON invocations (state, accepted) WHERE state
 -- For: the registered socket of an agent, if it is connected.
 CREATE INDEX sessions_by_identity ON sessions (identity, registered) WHERE registered IS NOT NULL;
 
--- What an agent registered with, once its agent.registered is pruned. NULL before.
+-- What an agent registered with, for when its agent.registered is pruned; it counts while `registered` is such a place.
 ALTER TABLE agents ADD COLUMN registration BLOB;
 
 -- For: the agents whose agent.registered is about to be pruned.
