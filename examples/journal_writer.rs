@@ -2,53 +2,72 @@
 //! completed in a later one, and its answer delivered in a third, with payloads of 200 bytes.
 //!
 //! ```text
-//! cargo run --release --example journal_writer [folder, on the disk to measure]
+//! cargo run --release --example journal_writer [folder, on the disk to measure | postgres://…, an empty database]
 //! ```
 
 use std::error::Error;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_router::clock::Clock;
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
+use agent_router::journal::postgres::{self, PostgresJournal, PostgresOptions};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{Accepted, Batch, Detail, Event, Journal};
+use agent_router::journal::{Accepted, Batch, Detail, Event, Journal, JournalError};
 use bytes::Bytes;
 
 const AGENTS: usize = 32;
+const SIZES: [u32; 3] = [1, 64, 512];
 const MEASURED: Duration = Duration::from_secs(4);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).map_or_else(std::env::current_dir, |folder| Ok(folder.into()))?;
-    for size in [1_u32, 64, 512] {
-        let path = folder.join(format!("journal-writer-{}-{size}.db", std::process::id()));
-        let options = SqliteOptions { path: path.clone(), node: "measured:8080".to_owned() };
-        let journal = SqliteJournal::open(&options).await?;
-        let mut load = Load::new();
-        let started = Instant::now();
-        let (mut invocations, mut slowest) = (0_u32, Duration::ZERO);
-        while started.elapsed() < MEASURED {
-            for batch in load.invocations(size) {
-                let begun = Instant::now();
-                journal.commit(&batch).await?;
-                slowest = slowest.max(begun.elapsed());
-            }
-            invocations += size;
+    let place = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    if place.starts_with("postgres") {
+        postgres::migrate(&place).await?;
+        let journal = PostgresJournal::open(&PostgresOptions::new(&place, "measured:8080")).await?;
+        let mut load = Load::new(journal.restore().await?.head.position);
+        for size in SIZES {
+            measure(&journal, &mut load, size).await?;
         }
-        let elapsed = started.elapsed().as_secs_f64();
         journal.close().await;
-        let bytes = std::fs::metadata(&path)?.len() / u64::from(invocations);
-        println!(
-            "batches of {size:>3}: {:>7.0} invocations/s, {:>6.0} commits/s, slowest commit {:.1} ms, {bytes} bytes an invocation",
-            f64::from(invocations) / elapsed,
-            f64::from(invocations / size * 3) / elapsed,
-            slowest.as_secs_f64() * 1000.0,
-        );
+        return Ok(());
+    }
+    for size in SIZES {
+        let path = Path::new(&place).join(format!("journal-writer-{}-{size}.db", std::process::id()));
+        let options = SqliteOptions::new(path.clone(), "measured:8080");
+        let journal = SqliteJournal::open(&options).await?;
+        let invocations = measure(&journal, &mut Load::new(Position(0)), size).await?;
+        journal.close().await;
+        println!("             {} bytes an invocation", std::fs::metadata(&path)?.len() / u64::from(invocations));
         std::fs::remove_file(&path)?;
         std::fs::remove_file(path.with_extension("db.lock"))?;
     }
     Ok(())
+}
+
+/// Prints what the journal took; gives back how many invocations.
+async fn measure(journal: &dyn Journal, load: &mut Load, size: u32) -> Result<u32, JournalError> {
+    let started = Instant::now();
+    let (mut invocations, mut slowest) = (0_u32, Duration::ZERO);
+    while started.elapsed() < MEASURED {
+        for batch in load.invocations(size) {
+            let begun = Instant::now();
+            journal.begin().await?;
+            journal.commit(&batch).await?;
+            slowest = slowest.max(begun.elapsed());
+        }
+        invocations += size;
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    println!(
+        "batches of {size:>3}: {:>7.0} invocations/s, {:>6.0} commits/s, slowest commit {:.1} ms",
+        f64::from(invocations) / elapsed,
+        f64::from(invocations / size * 3) / elapsed,
+        slowest.as_secs_f64() * 1000.0,
+    );
+    Ok(invocations)
 }
 
 struct Load {
@@ -60,12 +79,12 @@ struct Load {
 }
 
 impl Load {
-    fn new() -> Self {
+    fn new(position: Position) -> Self {
         let peer =
             || (Identity::new(&SessionId::generate().to_string()).expect("a UUID is a name"), SessionId::generate());
         Self {
             clock: Clock::start(),
-            position: Position(0),
+            position,
             agents: (0..AGENTS).map(|_| peer()).collect(),
             caller: peer(),
             payload: Bytes::from(vec![b'x'; 200]),
@@ -84,6 +103,7 @@ impl Load {
                 agent,
                 caller: self.caller.0.clone(),
                 origin: Origin::InvokeSocket { session: self.caller.1 },
+                home: NodeId(1),
                 additions: false,
                 accepted: Position(0),
                 accepted_at: now,

@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Sealer};
 use crate::clock::Clock;
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Mode};
 use crate::http::{self, Server};
 use crate::invocation::Policy;
-use crate::journal::sqlite::{SqliteJournal, SqliteOptions};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Opened, Place};
 use crate::router::{self, Router, Running};
 use crate::session::SocketSettings;
 
@@ -33,6 +32,7 @@ pub struct App {
     running: Running,
     journal: Arc<dyn Journal>,
     shutdown_grace: Duration,
+    warnings: Vec<String>,
 }
 
 /// Why a router that served did not end in good order. Nothing that anybody was told is lost.
@@ -53,15 +53,21 @@ impl App {
     /// wait until [`Self::run`].
     pub async fn start(config: &Config, listener: TcpListener) -> Result<Self, JournalError> {
         raise_open_files(config);
-        let journal = open(config).await?;
+        let bound = listener.local_addr().unwrap_or(config.listen_addr);
+        let Opened { journal, warnings } = place(config).open(&config.node_id_at(bound)).await?;
         let settings = router::Settings {
             ping_interval: config.socket.ping_interval,
             feed_ttl: config.limits.feed_ttl,
             retention: config.retention,
+            sealer: match &config.mode {
+                Mode::Secured(secret) => Some(Sealer::new(secret)),
+                Mode::Development => None,
+            },
         };
-        let (router, running) = Router::start(Arc::clone(&journal), policy(config), Clock::start(), settings).await?;
+        let clock = journal.time().await?.map_or_else(Clock::start, Clock::start_at);
+        let (router, running) = Router::start(Arc::clone(&journal), policy(config), clock, settings).await?;
         let server = Server::new(router.clone(), http_settings(config));
-        Ok(Self { listener, server, router, running, journal, shutdown_grace: config.shutdown_grace })
+        Ok(Self { listener, server, router, running, journal, shutdown_grace: config.shutdown_grace, warnings })
     }
 
     /// Where it listens; the real port, when any was asked for.
@@ -69,10 +75,16 @@ impl App {
         self.listener.local_addr()
     }
 
+    /// What whoever runs the journal's database should know, one sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Serves until `shutdown` is over, then ends in good order within the grace: accepts nothing more, has sockets closed
     /// with 1012, commits what they had sent, and lets the journal go.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
-        let Self { listener, server, router, mut running, journal, shutdown_grace } = self;
+        let Self { listener, server, router, mut running, journal, shutdown_grace, warnings: _ } = self;
         let outcome = tokio::select! {
             never = server.accept(&listener) => match never {},
             ended = running.ended() => ended.map_err(AppError::from),
@@ -114,12 +126,16 @@ async fn drain(server: &Server, router: &Router, running: Running, grace: Durati
     }
 }
 
-async fn open(config: &Config) -> Result<Arc<dyn Journal>, JournalError> {
+/// Where the journal is that the settings name.
+#[must_use]
+pub fn place(config: &Config) -> Place {
     match &config.database {
-        Database::Sqlite { path } => {
-            let options = SqliteOptions { path: path.clone(), node: config.node_id.clone() };
-            Ok(Arc::new(SqliteJournal::open(&options).await?))
-        }
+        Database::Sqlite { path } => Place::Sqlite { path: path.clone() },
+        Database::Postgres { url, notify_url } => Place::Postgres {
+            url: url.expose().to_owned(),
+            direct_url: notify_url.as_ref().map(|url| url.expose().to_owned()),
+            shown: url.to_string(),
+        },
     }
 }
 

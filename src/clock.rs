@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -67,24 +69,51 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The wall clock as it was at the start, carried on by the monotonic clock: it never jumps while the router runs, so
-/// that setting the machine's clock expires nobody's invocation.
-#[derive(Clone, Copy, Debug)]
+/// The wall clock as it was at the start, carried on by the monotonic clock: it never jumps back while the router runs, so
+/// that setting the machine's clock expires nobody's invocation. Clones are one clock.
+#[derive(Clone, Debug)]
 pub struct Clock {
-    started_at: Timestamp,
     started: Instant,
+    /// What it showed when it was started, and what it was put forward by since; in microseconds.
+    base: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// Reads the wall clock, once.
     #[must_use]
     pub fn start() -> Self {
-        Self { started_at: Timestamp(Utc::now().timestamp_micros()), started: Instant::now() }
+        Self::start_at(Timestamp(Utc::now().timestamp_micros()))
+    }
+
+    /// Goes on from a time that others agree on.
+    #[must_use]
+    pub fn start_at(now: Timestamp) -> Self {
+        Self { started: Instant::now(), base: Arc::new(AtomicI64::new(now.0)) }
     }
 
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.started_at + self.started.elapsed()
+        Timestamp(self.base.load(Ordering::Relaxed)) + self.started.elapsed()
+    }
+
+    /// Puts it forward. (Nothing puts it back.)
+    pub fn advance(&self, by: Duration) {
+        self.base.fetch_add(i64::try_from(by.as_micros()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_put_forward_is_so_for_all_who_have_it() {
+        let start = Timestamp::from_micros(1_700_000_000_000_000);
+        let clock = Clock::start_at(start);
+        let other = clock.clone();
+        assert!(clock.now() >= start && clock.now().since(start) < Duration::from_mins(1));
+        clock.advance(Duration::from_hours(1));
+        assert!(other.now().since(start) >= Duration::from_hours(1));
     }
 }

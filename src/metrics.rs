@@ -1,5 +1,8 @@
 //! What the router counts and times, for operators, in the text format of Prometheus.
 //!
+//! Counters and times are this router's own, as are sockets; how much is open, queued and in flight is of the whole journal,
+//! the same on each router that shares it.
+//!
 //! Names begin with `agent_router_` and end in their unit, counters in `_total`. Nothing is counted by agent, caller or
 //! path: what peers choose must not decide how much there is to count. Imports nothing of the crate.
 
@@ -50,6 +53,7 @@ pub struct Metrics {
     commit_failures: IntCounter,
     journal_position: IntGauge,
     journal_available: IntGauge,
+    nodes: IntGauge,
     http_requests: IntCounterVec,
     http_durations: HistogramVec,
 }
@@ -94,7 +98,7 @@ impl Metrics {
         let build = of.gauges("build_info", "Always 1, labelled with the version of this router.", "version");
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
-            connections: of.gauges("connections", "WebSockets that are open, by whose they are.", "role"),
+            connections: of.gauges("connections", "WebSockets that are open here, by whose they are.", "role"),
             sockets_closed: of.counters("sockets_closed_total", "WebSockets that ended, by reason.", &["reason"]),
             frames_received: of.counter("frames_received_total", "Text frames that peers sent."),
             frames_refused: of.counter("frames_refused_total", "Frames that made no sense."),
@@ -111,10 +115,14 @@ impl Metrics {
             ),
             deliveries: of.counter("deliveries_total", "Invocations sent to agents, each time counted."),
             redeliveries: of.counter("redeliveries_total", "Deliveries that were not the first of their invocation."),
-            open: of.gauge("invocations_open", "Invocations that are not finished."),
-            queued: of.gauge("queued", "Invocations that wait for their agents."),
+            open: of.gauge(
+                "invocations_open",
+                "Invocations that are not finished, whichever router on the journal has them.",
+            ),
+            queued: of.gauge("queued", "Invocations that wait for their agents, wherever those are."),
             queue_oldest_age: of.seconds("queue_oldest_age_seconds", "How long the longest waiting one has waited."),
-            in_flight: of.gauge("in_flight", "Invocations that were sent and are not answered."),
+            in_flight: of
+                .gauge("in_flight", "Invocations that were sent and are not answered, whichever router sent them."),
             answer_latency: of.histogram(
                 "answer_latency_seconds",
                 "From the acceptance of an invocation to its agent's answer.",
@@ -126,6 +134,7 @@ impl Metrics {
             commit_failures: of.counter("commit_failures_total", "Commits that the journal did not take."),
             journal_position: of.gauge("journal_position", "The place of the newest event."),
             journal_available: of.gauge("journal_available", "Whether the journal took the last commit: 1 or 0."),
+            nodes: of.gauge("nodes", "Routers on the journal that renew their leases, this one included."),
             http_requests: of.counters(
                 "http_requests_total",
                 "HTTP requests that were answered.",
@@ -146,6 +155,7 @@ impl Metrics {
             metrics.invocations.with_label_values(&[outcome]).inc_by(0);
         }
         metrics.journal_available.set(1);
+        metrics.nodes.set(1);
         metrics.watch_process();
         metrics
     }
@@ -198,6 +208,11 @@ impl Metrics {
         self.journal_position.set(position);
     }
 
+    /// Other routers have committed up to `position`.
+    pub fn followed(&self, position: i64) {
+        self.journal_position.set(position);
+    }
+
     /// The journal did not take a commit.
     pub fn commit_failed(&self) {
         self.commit_failures.inc();
@@ -206,6 +221,11 @@ impl Metrics {
     /// Whether the journal takes commits.
     pub fn set_available(&self, available: bool) {
         self.journal_available.set(i64::from(available));
+    }
+
+    /// So many routers are there, this one included.
+    pub fn set_nodes(&self, count: usize) {
+        self.nodes.set(signed(count));
     }
 
     /// Somebody waits for the end of an invocation.

@@ -25,7 +25,19 @@ impl NewFile {
     /// [`io::ErrorKind::AlreadyExists`] if something is at its place, which is never overwritten.
     pub fn begin(place: &Path, like: &Path) -> io::Result<Self> {
         vacant(place)?;
-        let mode = fs::metadata(like)?.permissions().mode();
+        Self::with_mode(place, fs::metadata(like)?.permissions().mode())
+    }
+
+    /// Begins one, empty, which nobody else can read.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_private(place: &Path) -> io::Result<Self> {
+        vacant(place)?;
+        Self::with_mode(place, 0o600)
+    }
+
+    fn with_mode(place: &Path, mode: u32) -> io::Result<Self> {
         let name =
             place.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no file's name"))?;
         let mut part = OsString::from(".");
@@ -85,6 +97,8 @@ mod tests {
         fs::write(&model, "").unwrap();
         fs::set_permissions(&model, fs::Permissions::from_mode(0o600)).unwrap();
         let file = NewFile::begin(&folder.path().join("whole"), &model).unwrap();
+        assert_eq!(fs::metadata(file.part()).unwrap().permissions().mode() & 0o777, 0o600);
+        let file = NewFile::begin_private(&folder.path().join("private")).unwrap();
         assert_eq!(fs::metadata(file.part()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

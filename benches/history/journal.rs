@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
 use agent_router::journal::{Accepted, Batch, Detail, Event, Journal};
@@ -56,8 +56,7 @@ impl Written {
 /// Writes the journal, or finds it there from an earlier time: what is in it follows from the number of events alone.
 pub(crate) async fn written(path: &Path, events: u32) -> Result<Written, Failure> {
     let is_new = !path.exists();
-    let journal =
-        SqliteJournal::open(&SqliteOptions { path: path.to_owned(), node: "measured:8080".to_owned() }).await?;
+    let journal = SqliteJournal::open(&SqliteOptions::new(path.to_owned(), "measured:8080")).await?;
     let mut author = Author::new();
     if is_new {
         eprintln!("writing {events} events to {}", path.display());
@@ -149,6 +148,7 @@ impl Author {
             agent,
             caller,
             origin: Origin::InvokeSocket { session: caller_session },
+            home: NodeId(1),
             additions: false,
             accepted: Position(0),
             accepted_at: now,

@@ -30,6 +30,8 @@ const ACKNOWLEDGEMENT: &str =
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) agents: Arc<[Uuid]>,
+    /// Agents are on so many routers in turn, the first on the first.
+    pub(crate) nodes: u64,
     pub(crate) payloads: Payloads,
     /// Invocations are sent until its end, and answers in it are what is measured.
     pub(crate) measured: Range<Instant>,
@@ -40,14 +42,18 @@ pub(crate) struct Work {
 pub(crate) struct Tally {
     /// All answers.
     pub(crate) answers: u64,
-    /// How long each took that came in the measured time.
-    pub(crate) latencies: Vec<Duration>,
+    /// How long each took that came in the measured time from an agent on the master's own router.
+    pub(crate) within: Vec<Duration>,
+    /// How long each took that came from an agent on another one.
+    pub(crate) across: Vec<Duration>,
 }
 
 /// A connected backend.
 #[derive(Debug)]
 pub(crate) struct Master {
     socket: Socket,
+    /// Which router it is connected to.
+    node: u64,
     /// When the invocations were sent that are not answered, by their number.
     waiting: HashMap<u64, Instant>,
     next_number: u64,
@@ -64,9 +70,9 @@ struct Frame<'a> {
 }
 
 impl Master {
-    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) async fn connect(address: SocketAddr, node: u64) -> Result<Self, Failure> {
         let socket = Socket::open(address, ("API-KEY", KEY)).await?;
-        Ok(Self { socket, waiting: HashMap::new(), next_number: 0, announced: 0 })
+        Ok(Self { socket, node, waiting: HashMap::new(), next_number: 0, announced: 0 })
     }
 
     /// Waits until so many agents were announced to this socket.
@@ -101,10 +107,11 @@ impl Master {
             let now = Instant::now();
             while let Some(frame) = self.next_text()? {
                 let Some(answer) = self.take(std::str::from_utf8(&frame)?)? else { continue };
-                let sent = self.settle(work, answer)?;
+                let (sent, node) = self.settle(work, answer)?;
                 tally.answers += 1;
                 if work.measured.contains(&now) {
-                    tally.latencies.push(now - sent);
+                    let latencies = if node == self.node { &mut tally.within } else { &mut tally.across };
+                    latencies.push(now - sent);
                 }
                 if now < work.measured.end {
                     self.ask(work, now);
@@ -127,11 +134,14 @@ impl Master {
         self.waiting.insert(number, now);
     }
 
-    /// Takes an answer for its invocation; returns when that was sent.
-    fn settle(&mut self, work: &Work, answer: &str) -> Result<Instant, Failure> {
+    /// Takes an answer for its invocation; returns when that was sent, and which router its agent is on.
+    fn settle(&mut self, work: &Work, answer: &str) -> Result<(Instant, u64), Failure> {
         let number = payload::number(answer).filter(|&number| work.payloads.render(number) == answer);
         number
-            .and_then(|number| self.waiting.remove(&number))
+            .and_then(|number| {
+                let node = number % work.agents.len() as u64 % work.nodes;
+                Some((self.waiting.remove(&number)?, node))
+            })
             .ok_or_else(|| format!("an answer that nothing waits for: {answer}").into())
     }
 

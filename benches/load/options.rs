@@ -3,17 +3,29 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Measures the router under load, and checks that it loses nothing
 #[derive(Debug, Parser)]
 #[command(name = "load", bin_name = "cargo bench --bench load --")]
 pub(crate) struct Options {
+    /// Where the journal is; with `both`, both are measured
+    #[arg(long, default_value = "both")]
+    pub(crate) database: Databases,
+
+    /// Routers on one journal, for each number a run; on SQLite always one. Agents and master sockets are spread over them
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub(crate) nodes: Vec<u32>,
+
+    /// A Postgres server to measure on, as somebody who may create databases. Otherwise a throw-away one is started
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+
     /// Agents, each on a socket of its own
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) agents: u32,
 
-    /// Sockets of the backend that invoke them
+    /// Sockets of the backend that invoke them; at least one on each router
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) masters: u32,
 
@@ -42,7 +54,40 @@ pub(crate) struct Options {
     bench: bool,
 }
 
+/// Which databases are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Databases {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+/// What a run is measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) is_postgres: bool,
+    pub(crate) nodes: u32,
+    pub(crate) outstanding: u32,
+}
+
 impl Options {
+    /// Whether a Postgres is needed.
+    pub(crate) fn wants_postgres(&self) -> bool {
+        self.database != Databases::Sqlite
+    }
+
+    /// Each run, in the order of the columns.
+    pub(crate) fn setups(&self) -> Vec<Setup> {
+        let sqlite = (self.database != Databases::Postgres).then_some((false, 1));
+        let postgres = self.nodes.iter().filter(|_| self.wants_postgres()).map(|&nodes| (true, nodes));
+        let databases = sqlite.into_iter().chain(postgres);
+        databases
+            .flat_map(|(is_postgres, nodes)| {
+                self.outstanding.iter().map(move |&outstanding| Setup { is_postgres, nodes, outstanding })
+            })
+            .collect()
+    }
+
     /// How long the load runs before it is measured.
     pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::options::Options;
 use crate::run::Measured;
 
-const NAME_WIDTH: usize = 36;
+const NAME_WIDTH: usize = 38;
 const WIDTH: usize = 10;
 
 /// A row: what it shows, and that of one measurement over the measured seconds.
@@ -17,15 +17,20 @@ const ROWS: &[Row] = &[
     ("latency p50, ms", |run, _| millis(percentile(&run.latencies, 50)), 2),
     ("latency p99, ms", |run, _| millis(percentile(&run.latencies, 99)), 2),
     ("latency max, ms", |run, _| millis(percentile(&run.latencies, 100)), 2),
+    ("round trip within a router, p50, ms", |run, _| millis_if_any(&run.within), 2),
+    ("round trip across routers, p50, ms", |run, _| millis_if_any(&run.across), 2),
+    ("commit, mean of the routers', ms", |run, _| millis(run.usage.commit), 2),
+    ("across takes longer, in commits", commits_longer, 1),
+    ("commit of a row in Postgres, p50, ms", |run, _| run.row_commit.map_or(f64::NAN, millis), 2),
     ("sync of 4 KiB on this disk, ms", |run, _| millis(run.sync), 3),
     ("invocations in the time of a sync", |run, seconds| throughput(run, seconds) * run.sync.as_secs_f64(), 2),
     ("commits/s", |run, seconds| f64::from(run.written.commits) / seconds, 0),
     ("events/s", |run, seconds| f64::from(run.written.events) / seconds, 0),
     ("events in a commit", |run, _| f64::from(run.written.events) / f64::from(run.written.commits), 1),
     ("journal: bytes an invocation", bytes_an_invocation, 0),
-    ("router: CPU s", |run, _| run.usage.router.as_secs_f64(), 2),
-    ("router: CPU us an invocation", |run, _| run.usage.router.as_secs_f64() * 1e6 / count(run), 1),
-    ("router: peak memory, MiB", |run, _| f64::from(run.peak_kib) / 1024.0, 1),
+    ("routers: CPU s", |run, _| run.usage.router.as_secs_f64(), 2),
+    ("routers: CPU us an invocation", |run, _| run.usage.router.as_secs_f64() * 1e6 / count(run), 1),
+    ("a router: peak memory, MiB", |run, _| f64::from(run.peak_kib) / 1024.0, 1),
     ("clients: CPU s", |run, _| run.usage.clients.as_secs_f64(), 2),
 ];
 
@@ -39,10 +44,17 @@ pub(crate) fn table(options: &Options, measured: &[Measured]) -> impl Display {
     );
     fmt::from_fn(move |f| {
         writeln!(f, "{header}\n")?;
-        line(f, "outstanding", measured, |run| f64::from(run.outstanding), 0)?;
+        write!(f, "{:<NAME_WIDTH$}", "journal")?;
+        for run in measured {
+            write!(f, "{:>WIDTH$}", if run.setup.is_postgres { "Postgres" } else { "SQLite" })?;
+        }
+        writeln!(f)?;
+        line(f, "routers", measured, |run| f64::from(run.setup.nodes), 0)?;
+        line(f, "outstanding", measured, |run| f64::from(run.setup.outstanding), 0)?;
         for (name, value, decimals) in ROWS {
             line(f, name, measured, |run| value(run, f64::from(*seconds)), *decimals)?;
         }
+        line(f, "invocations/s, of SQLite's", measured, |run| of_sqlite(run, measured), 2)?;
         writeln!(f, "\nchecked: every invocation answered once and rightly, and in the journal, which verifies")
     })
 }
@@ -56,9 +68,28 @@ fn line(
 ) -> fmt::Result {
     write!(f, "{name:<NAME_WIDTH$}")?;
     for run in measured {
-        write!(f, "{:>WIDTH$.decimals$}", value(run))?;
+        let value = value(run);
+        if value.is_nan() {
+            write!(f, "{:>WIDTH$}", "-")?;
+        } else {
+            write!(f, "{value:>WIDTH$.decimals$}")?;
+        }
     }
     writeln!(f)
+}
+
+/// What it makes of what SQLite makes with as many outstanding, if that was measured.
+fn of_sqlite(run: &Measured, measured: &[Measured]) -> f64 {
+    let same = |other: &&Measured| !other.setup.is_postgres && other.setup.outstanding == run.setup.outstanding;
+    measured.iter().find(same).map_or(f64::NAN, |sqlite| count(run) / count(sqlite))
+}
+
+fn commits_longer(run: &Measured, _: f64) -> f64 {
+    (millis_if_any(&run.across) - millis_if_any(&run.within)) / millis(run.usage.commit)
+}
+
+fn millis_if_any(latencies: &[Duration]) -> f64 {
+    if latencies.is_empty() { f64::NAN } else { millis(percentile(latencies, 50)) }
 }
 
 fn count(run: &Measured) -> f64 {

@@ -9,28 +9,33 @@ use std::time::Duration;
 
 use crate::Failure;
 
+/// The operators' key as it is published, which is good for a router on loopback.
+const OPERATOR_KEY: &str = "local-operator";
+
 /// The unit of CPU times in `/proc`: the same on every Linux that this runs on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A running router, with its journal in a folder of its own. Dropped, it is killed.
+/// A running router. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Router {
     child: Child,
     address: SocketAddr,
-    folder: PathBuf,
+    log: PathBuf,
 }
 
 impl Router {
-    /// Starts one with its defaults; returns when it listens.
-    pub(crate) fn start(folder: &Path) -> Result<Self, Failure> {
-        let mut child = command(folder)
+    /// Starts one with its defaults on the journal at `url`, with its log in a folder; returns when it listens.
+    pub(crate) fn start(url: &str, name: &str, folder: &Path) -> Result<Self, Failure> {
+        let log = folder.join(format!("{name}.log"));
+        let mut child = command(url)
             .env("LISTEN_ADDR", "127.0.0.1:0")
+            .env("NODE_ID", name)
             .stdout(Stdio::piped())
-            .stderr(File::create(folder.join("router.log"))?)
+            .stderr(File::create(&log)?)
             .spawn()?;
         let stdout = child.stdout.take().ok_or("stdout is a pipe")?;
         // Owned from here on, so that it is killed if it does not say where it listens.
-        let mut router = Self { child, address: ([127, 0, 0, 1], 0).into(), folder: folder.to_owned() };
+        let mut router = Self { child, address: ([127, 0, 0, 1], 0).into(), log };
         let mut said = String::new();
         BufReader::new(stdout).read_line(&mut said)?;
         let address = said.trim_end().rsplit_once("http://").and_then(|(_, address)| address.parse().ok());
@@ -41,11 +46,6 @@ impl Router {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Its journal.
-    pub(crate) fn journal(&self) -> PathBuf {
-        journal(&self.folder)
     }
 
     /// The id of its process.
@@ -72,18 +72,21 @@ impl Router {
         if status.success() { Ok(()) } else { Err(self.failure(&format!("it ended with {status}"))) }
     }
 
-    /// Has the binary check the journal's chain.
-    pub(crate) fn verify(&self) -> Result<(), Failure> {
-        let Output { status, stdout, stderr } = command(&self.folder).args(["journal", "verify"]).output()?;
-        if status.success() {
-            return Ok(());
-        }
-        let said = [stdout, stderr].concat();
-        Err(format!("`journal verify` fails: {}", String::from_utf8_lossy(&said)).into())
+    /// How many commits it has made, and how long they took together.
+    pub(crate) async fn commits(&self) -> Result<(f64, Duration), Failure> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let asked = client.get(format!("http://{}/metrics", self.address)).header("api-key", OPERATOR_KEY);
+        let said = asked.send().await?.error_for_status()?.text().await?;
+        let value = |name: &str| {
+            let found = said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+            found.ok_or_else(|| format!("there is no metric {name}"))
+        };
+        let took = value("agent_router_commit_duration_seconds_sum")?;
+        Ok((value("agent_router_commit_duration_seconds_count")?, Duration::from_secs_f64(took)))
     }
 
     fn failure(&self, what: &str) -> Failure {
-        let log = std::fs::read_to_string(self.folder.join("router.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         format!("the router failed: {what}\n{log}").into()
     }
 }
@@ -96,18 +99,21 @@ impl Drop for Router {
     }
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-router"));
-    command
-        .env_clear()
-        .env("DATABASE_URL", format!("sqlite://{}", journal(folder).display()))
-        .current_dir(folder)
-        .stdin(Stdio::null());
-    command
+/// Has the binary check the chain of the journal at `url`.
+pub(crate) fn verify(url: &str) -> Result<(), Failure> {
+    let Output { status, stdout, stderr } = command(url).args(["journal", "verify"]).output()?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = [stdout, stderr].concat();
+    Err(format!("`journal verify` fails: {}", String::from_utf8_lossy(&said)).into())
 }
 
-fn journal(folder: &Path) -> PathBuf {
-    folder.join("journal.db")
+/// The binary, with nothing set but where the journal is.
+pub(crate) fn command(url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-router"));
+    command.env_clear().env("DATABASE_URL", url).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+    command
 }
 
 /// The CPU time of a process so far, its threads' and the kernel's for it.

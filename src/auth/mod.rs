@@ -5,6 +5,7 @@
 
 mod misplaced;
 mod refused;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -21,6 +22,7 @@ use crate::config::{Config, Keys, Mode};
 use crate::id::Identity;
 
 pub use refused::Refused;
+pub use seal::Sealer;
 pub use token::mint_agent_token;
 
 use token::Verifier;

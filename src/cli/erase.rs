@@ -1,6 +1,5 @@
 //! `journal erase`: removes the payloads of an invocation for good, and of what its agent logged about it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,13 +10,15 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::{request, say};
+use crate::app;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, Database, LOCAL_OPERATOR};
+use crate::config::{Config, LOCAL_OPERATOR};
 use crate::id::{InvocationId, Position};
 use crate::invocation::{Invocation, Reply};
-use crate::journal::sqlite::{SqliteJournal, SqliteOptions};
-use crate::journal::{Batch, Erased, Event, EventKind, HistoryFilter, Journal, JournalError, LogLines, Lookup, Order};
+use crate::journal::{
+    Batch, Erased, Event, EventKind, HistoryFilter, Journal, JournalError, LogLines, Lookup, Opened, Order, Place,
+};
 
 /// The longest reason, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
@@ -39,52 +40,48 @@ pub(super) struct Arguments {
     reason: String,
 }
 
-/// Does it in the file, or has the router do it that has the file open.
+/// Does it in the journal, or has the router do it that has its file open.
 pub(super) async fn erase(arguments: Arguments, config: &Config) -> Result<(), Failure> {
     let Arguments { invocation, reason } = arguments;
     if Authenticator::new(config).finds_secret(reason.as_bytes()) {
         return Err(Failure::usage("there is a key in the reason, which would be kept for good: replace that key"));
     }
-    let Database::Sqlite { path } = &config.database;
-    if !path.exists() {
-        return Err(Failure::operation(format_args!("{}: there is no journal", path.display())));
-    }
-    let options = SqliteOptions { path: path.clone(), node: config.node_id.clone() };
-    match SqliteJournal::open(&options).await {
-        Ok(journal) => {
-            let erased = in_file(&journal, InvocationId(invocation), reason, path).await;
+    let place = app::place(config);
+    let node = match &place {
+        Place::Sqlite { path } if !path.exists() => {
+            return Err(Failure::operation(format_args!("{place}: there is no journal")));
+        }
+        Place::Sqlite { .. } => config.node_id.clone(),
+        // Routers take over only what others than they have written.
+        Place::Postgres { .. } => format!("{} (journal erase)", config.node_id),
+    };
+    match place.open(&node).await {
+        Ok(Opened { journal, .. }) => {
+            let erased = in_place(&*journal, InvocationId(invocation), reason, &place).await;
             journal.close().await;
             erased
         }
         Err(JournalError::InUse(_)) => by_router(invocation, &reason, config),
-        Err(error) => Err(Failure::journal(path, &error)),
+        Err(error) => Err(Failure::journal(&place, &error)),
     }
 }
 
-async fn in_file(journal: &SqliteJournal, id: InvocationId, reason: String, path: &Path) -> Result<(), Failure> {
-    let failed = |error: JournalError| Failure::journal(path, &error);
-    let wanted = Lookup { ids: vec![id], keys: Vec::new() };
-    let Some(invocation) = journal.lookup(&wanted).await.map_err(failed)?.pop() else {
-        return Err(Failure::operation(format_args!("{}: there is no invocation {id}", path.display())));
-    };
-    if invocation.is_open() {
-        return Err(Failure::operation(format_args!(
-            "invocation {id} is not finished, so its payload is needed: cancel it, or wait for its end"
-        )));
-    }
+async fn in_place(journal: &dyn Journal, id: InvocationId, reason: String, place: &Place) -> Result<(), Failure> {
+    let failed = |error: JournalError| Failure::journal(place, &error);
+    let erased = Erased::all_of(&finished(journal, id, place).await?);
     // Asked again, it makes sure that the first time left nothing.
-    let erased = Erased::all_of(&invocation);
     if has_payload(journal, &erased).await.map_err(failed)? {
-        let position = journal.head().await.map_err(failed)?.position.next();
+        // Routers may be running on a database. In a turn, nothing changes between what is read and what is written.
+        let position = journal.restore().await.map_err(failed)?.head.position.next();
+        let invocation = finished(journal, id, place).await?;
         journal.commit(&batch(invocation, erased, reason, position)).await.map_err(failed)?;
     }
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = journal.scrub().await {
         if Instant::now() >= deadline {
             return Err(Failure::operation(format_args!(
-                "the payloads of invocation {id} are erased, but the write-ahead log may still have them: {error}; \
-                 end what reads {}, and do this again",
-                path.display()
+                "the payloads of invocation {id} are erased, but the database may still have them: {error}; end what reads \
+                 {place}, and do this again"
             )));
         }
         sleep(Duration::from_millis(100)).await;
@@ -92,8 +89,21 @@ async fn in_file(journal: &SqliteJournal, id: InvocationId, reason: String, path
     say(format_args!("erased: the payloads of invocation {id}"))
 }
 
+/// The invocation as it stands, if it can be erased.
+async fn finished(journal: &dyn Journal, id: InvocationId, place: &Place) -> Result<Invocation, Failure> {
+    let wanted = Lookup { ids: vec![id], keys: Vec::new() };
+    let mut found = journal.lookup(&wanted).await.map_err(|error| Failure::journal(place, &error))?;
+    match found.pop() {
+        None => Err(Failure::operation(format_args!("{place}: there is no invocation {id}"))),
+        Some(invocation) if invocation.is_open() => Err(Failure::operation(format_args!(
+            "invocation {id} is not finished, so its payload is needed: cancel it, or wait for its end"
+        ))),
+        Some(invocation) => Ok(invocation),
+    }
+}
+
 /// Whether there is anything to be removed.
-async fn has_payload(journal: &SqliteJournal, erased: &Erased) -> Result<bool, JournalError> {
+async fn has_payload(journal: &dyn Journal, erased: &Erased) -> Result<bool, JournalError> {
     let own = HistoryFilter { invocation: Some(erased.invocation), ..HistoryFilter::default() };
     if any_has_payload(journal, &own, None).await? {
         return Ok(true);
@@ -109,7 +119,7 @@ async fn has_payload(journal: &SqliteJournal, erased: &Erased) -> Result<bool, J
 }
 
 async fn any_has_payload(
-    journal: &SqliteJournal,
+    journal: &dyn Journal,
     filter: &HistoryFilter,
     mut after: Option<Position>,
 ) -> Result<bool, JournalError> {

@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::failure::Failure;
 use super::say;
-use crate::config::{Config, Database};
+use crate::app;
+use crate::config::Config;
 use crate::id::Position;
 use crate::journal::audit::Erasable;
-use crate::journal::sqlite::{self, SqliteReader};
-use crate::journal::{EventRecord, Head, JournalError};
+use crate::journal::sqlite;
+use crate::journal::{EventRecord, Head, JournalError, Place, Reader};
 use crate::new_file::NewFile;
 use crate::protocol::Redactor;
 use crate::record;
@@ -45,32 +46,44 @@ pub(super) struct BackupArguments {
 
 /// Copies the journal, and says how far the copy goes.
 pub(super) async fn backup(arguments: &BackupArguments, config: &Config) -> Result<(), Failure> {
-    let Database::Sqlite { path } = &config.database;
+    let place = app::place(config);
+    let Place::Sqlite { path } = &place else {
+        return Err(Failure::usage(
+            "the journal is in a Postgres database, which has tools of its own for copies: use pg_dump, or its physical \
+             backups",
+        ));
+    };
     let to = &arguments.to;
-    sqlite::backup(path, to).await.map_err(|error| Failure::journal(path, &error))?;
-    let copy = SqliteReader::open(to).await.map_err(|error| Failure::journal(to, &error))?;
-    let head = copy.head().await.map_err(|error| Failure::journal(to, &error))?;
-    copy.close().await;
+    sqlite::backup(path, to).await.map_err(|error| Failure::journal(&place, &error))?;
+    let copy = Place::Sqlite { path: to.clone() };
+    let failed = |error: JournalError| Failure::journal(&copy, &error);
+    let reader = copy.read().await.map_err(failed)?;
+    let head = reader.head().await.map_err(failed)?;
+    reader.close().await;
     say(format_args!("copied to {}\nhead: {head}", to.display()))
 }
 
 /// Writes events, a line each, and says how far they go, on standard error.
 pub(super) async fn export(arguments: &ExportArguments, config: &Config) -> Result<(), Failure> {
-    let Database::Sqlite { path } = &config.database;
-    let reader = SqliteReader::open(path).await.map_err(|error| Failure::journal(path, &error))?;
+    let place = app::place(config);
+    let reader = place.read().await.map_err(|error| Failure::journal(&place, &error))?;
     let redactor = Redactor::new(&config.redact_keys);
     let exported = match &arguments.out {
         None => {
             let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-            Export::new(reader, redactor, out).write(arguments, path).await?
+            Export::new(reader, redactor, out).write(arguments, &place).await?
         }
-        Some(place) => {
+        Some(out) => {
             let unwritable =
-                |error: io::Error| Failure::operation(format_args!("{}: {}", place.display(), reason(&error)));
-            let file = NewFile::begin(place, path).map_err(unwritable)?;
+                |error: io::Error| Failure::operation(format_args!("{}: {}", out.display(), reason(&error)));
+            let file = match &place {
+                Place::Sqlite { path } => NewFile::begin(out, path),
+                Place::Postgres { .. } => NewFile::begin_private(out),
+            };
+            let file = file.map_err(unwritable)?;
             let out = OpenOptions::new().write(true).open(file.part()).map_err(unwritable)?;
             let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-            let exported = Export::new(reader, redactor, out).write(arguments, path).await?;
+            let exported = Export::new(reader, redactor, out).write(arguments, &place).await?;
             file.finish().map_err(unwritable)?;
             exported
         }
@@ -94,7 +107,7 @@ struct Exported {
 
 /// An export under way. Takes the memory of one page of events.
 struct Export<W> {
-    reader: SqliteReader,
+    reader: Reader,
     redactor: Redactor,
     out: W,
     exported: Exported,
@@ -103,13 +116,13 @@ struct Export<W> {
 }
 
 impl<W: Write> Export<W> {
-    fn new(reader: SqliteReader, redactor: Redactor, out: W) -> Self {
+    fn new(reader: Reader, redactor: Redactor, out: W) -> Self {
         let exported = Exported { events: 0, last: Head::EMPTY };
         Self { reader, redactor, out, exported, unexplained: HashSet::new() }
     }
 
-    async fn write(mut self, arguments: &ExportArguments, path: &Path) -> Result<Exported, Failure> {
-        let failed = |error: JournalError| Failure::journal(path, &error);
+    async fn write(mut self, arguments: &ExportArguments, place: &Place) -> Result<Exported, Failure> {
+        let failed = |error: JournalError| Failure::journal(place, &error);
         let head = self.reader.head().await.map_err(failed)?.position;
         let mut after = Position(arguments.from.unwrap_or(1) - 1);
         let mut last = arguments.to.map_or(head, |to| head.min(Position(to)));

@@ -1,10 +1,9 @@
 //! How a command went wrong, and the exit code for it.
 
 use std::fmt;
-use std::path::Path;
 use std::process::ExitCode;
 
-use crate::journal::JournalError;
+use crate::journal::{JournalError, Place};
 
 /// Why the process does not exit with 0.
 #[derive(Debug)]
@@ -24,11 +23,11 @@ impl Failure {
         Self { message: message.to_string(), code: 2 }
     }
 
-    /// The journal in this file did not do as it was asked: 1.
-    pub(super) fn journal(path: &Path, error: &JournalError) -> Self {
+    /// The journal in this place did not do as it was asked: 1.
+    pub(super) fn journal(place: &Place, error: &JournalError) -> Self {
         match error {
-            JournalError::InUse(_) => Self::operation(error),
-            _ => Self::operation(format_args!("{}: {error}", path.display())),
+            JournalError::InUse(_) | JournalError::Superseded(_) => Self::operation(error),
+            _ => Self::operation(format_args!("{place}: {error}")),
         }
     }
 

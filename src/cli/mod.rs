@@ -31,6 +31,7 @@ Examples:
   agent-router token --agent UUID     Print a token with which that agent can connect
   agent-router journal verify         Check that nobody has changed the journal
   agent-router backup --to copy.db    Copy the journal, while a router may be running
+  agent-router serve --migrate        On Postgres: bring the schema up to date, and run
 
 Settings: `agent-router serve --help` lists them all.
 
@@ -57,10 +58,12 @@ enum Command {
     /// Prints where it listens once it does. Log lines go to standard error. A first SIGINT or SIGTERM ends it in good
     /// order within `SHUTDOWN_GRACE`, a second one at once; the journal survives both, and a crash.
     #[command(after_long_help = settings())]
-    Serve,
+    Serve(serve::Arguments),
     /// Bring the journal's schema up to this version
     ///
-    /// `serve` does so by itself; this is for doing it at a time of your own choice.
+    /// On a file, `serve` does so by itself, and this is for doing it at a time of your own choice. On Postgres, `serve`
+    /// refuses a schema that is not its own: run this once, before the routers of the new version; several at a time wait
+    /// for each other.
     #[command(args_conflicts_with_subcommands = true)]
     Migrate {
         #[command(subcommand)]
@@ -71,7 +74,7 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
-    /// Copy the journal to a new file
+    /// Copy the journal to a new file (SQLite; for Postgres there is `pg_dump`)
     ///
     /// The copy is of one moment, and complete; a router may be running meanwhile. It is a journal like any other:
     /// `journal verify` checks it, and a router can run on it. Prints the newest event in it and its hash.
@@ -112,8 +115,8 @@ enum JournalCommand {
     /// Also those of the lines that its agent logged about the same request since the invocation was accepted. Log lines
     /// that name no request id cannot be told apart and stay; all stay if the invocation has none.
     ///
-    /// That this was done, and why, becomes an event, and the journal still verifies. If a router is running, it is asked
-    /// to do it, with a key of `OPERATOR_API_KEY`.
+    /// That this was done, and why, becomes an event, and the journal still verifies. If a router is running on the file, it
+    /// is asked to do it, with a key of `OPERATOR_API_KEY`; on Postgres this takes its turn among the routers.
     Erase(erase::Arguments),
     /// Copy the journal to a new file
     ///
@@ -124,7 +127,7 @@ enum JournalCommand {
 /// Does what the process's arguments ask for.
 #[must_use]
 pub fn run() -> ExitCode {
-    let command = CommandLine::parse().command.unwrap_or(Command::Serve);
+    let command = CommandLine::parse().command.unwrap_or(Command::Serve(serve::Arguments::default()));
     match configuration().and_then(|config| execute(command, &config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -142,7 +145,9 @@ fn configuration() -> Result<Config, Failure> {
 
 fn execute(command: Command, config: &Config) -> Result<(), Failure> {
     match command {
-        Command::Serve => block_on(&mut runtime::Builder::new_multi_thread(), serve::serve(config)),
+        Command::Serve(arguments) => {
+            block_on(&mut runtime::Builder::new_multi_thread(), serve::serve(&arguments, config))
+        }
         Command::Migrate { command: None } => briefly(migrate::migrate(config)),
         Command::Migrate { command: Some(MigrateCommand::Status) } => briefly(migrate::migration_status(config)),
         Command::Journal { command } => match command {
@@ -201,7 +206,7 @@ mod tests {
         assert!(CommandLine::try_parse_from(["agent-router"]).unwrap().command.is_none());
         assert!(matches!(
             CommandLine::try_parse_from(["agent-router", "serve"]).unwrap().command,
-            Some(Command::Serve)
+            Some(Command::Serve(_))
         ));
     }
 

@@ -9,10 +9,10 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::say;
-use crate::config::{Config, Database};
+use crate::app;
+use crate::config::Config;
 use crate::journal::audit::Audit;
-use crate::journal::sqlite::SqliteReader;
-use crate::journal::{Head, Report, Verification};
+use crate::journal::{Head, JournalError, Report, Verification};
 use crate::record;
 
 /// What to check, and against what.
@@ -45,9 +45,10 @@ pub(super) async fn verify(arguments: Arguments, config: &Config) -> Result<(), 
 }
 
 async fn verify_journal(config: &Config, heads: Vec<Head>) -> Result<Verification, Failure> {
-    let Database::Sqlite { path } = &config.database;
-    let reader = SqliteReader::open(path).await.map_err(|error| Failure::journal(path, &error))?;
-    reader.verify_noted(heads).await.map_err(|error| Failure::journal(path, &error))
+    let place = app::place(config);
+    let failed = |error: JournalError| Failure::journal(&place, &error);
+    let reader = place.read().await.map_err(failed)?;
+    reader.verify_noted(heads).await.map_err(failed)
 }
 
 fn verify_file(path: &Path, excerpt: bool, heads: Vec<Head>) -> Result<Verification, Failure> {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// `DATABASE_URL`, understood.
+use super::database_url::DatabaseUrl;
+
+/// `DATABASE_URL`, understood, and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// A SQLite file, made when it does not exist.
@@ -10,13 +12,20 @@ pub enum Database {
         /// The file, taken from the URL literally: nothing in it is percent-decoded.
         path: PathBuf,
     },
+    /// A Postgres database, which must be there, and which several routers may share.
+    Postgres {
+        /// Where, as whom, and how.
+        url: DatabaseUrl,
+        /// The same database, without a pooler in between; `None`: `url` has none.
+        notify_url: Option<DatabaseUrl>,
+    },
 }
 
 impl Database {
     /// Fails with what is wrong. Only what is no credential is repeated: other schemes carry a password in the URL.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = url.split_once(':') else {
-            return Err("has no scheme: it must be sqlite:// and the path of a file".to_owned());
+            return Err("has no scheme: it must be sqlite:// and the path of a file, or postgres://…".to_owned());
         };
         match scheme {
             "sqlite" => {
@@ -32,10 +41,11 @@ impl Database {
                 }
                 Ok(Self::Sqlite { path: path.into() })
             }
-            "postgres" | "postgresql" => {
-                Err("is a Postgres URL: Postgres is not supported by this version: use sqlite://…".to_owned())
+            "postgres" | "postgresql" => Ok(Self::Postgres { url: DatabaseUrl::parse(url)?, notify_url: None }),
+            _ => {
+                Err("has a scheme that is not supported: it must be sqlite:// and the path of a file, or postgres://…"
+                    .to_owned())
             }
-            _ => Err("has a scheme that is not supported: it must be sqlite:// and the path of a file".to_owned()),
         }
     }
 }
@@ -61,6 +71,16 @@ mod tests {
     }
 
     #[test]
+    fn a_postgres_url_is_kept_whole() {
+        for url in ["postgres://router:hush@db/router", "postgresql://router:hush@db/router"] {
+            match Database::parse(url) {
+                Ok(Database::Postgres { url: parsed, notify_url: None }) => assert_eq!(parsed.expose(), url),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_durable_file_is_refused() {
         for url in ["sqlite:", "sqlite://", "sqlite:///tmp/", "sqlite::memory:", "sqlite://a.db?mode=ro", "a.db"] {
             assert!(Database::parse(url).is_err(), "{url}");
@@ -69,11 +89,7 @@ mod tests {
 
     #[test]
     fn other_databases_are_refused_without_repeating_a_password() {
-        for url in ["postgres://u:hush@h/db", "postgresql://u:hush@h/db", "mysql://u:hush@h/db"] {
-            let refusal = Database::parse(url).unwrap_err();
-            assert!(!refusal.contains("hush"), "{refusal}");
-        }
-        let refusal = Database::parse("postgres://h/db").unwrap_err();
-        assert!(refusal.contains("Postgres is not supported by this version: use sqlite://…"), "{refusal}");
+        let refusal = Database::parse("mysql://u:hush@h/db").unwrap_err();
+        assert!(!refusal.contains("hush"), "{refusal}");
     }
 }

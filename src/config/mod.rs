@@ -5,6 +5,7 @@
 
 mod credentials;
 mod database;
+mod database_url;
 mod dotenv;
 mod limits;
 mod origins;
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use credentials::LOCAL_OPERATOR;
 pub use database::Database;
+pub use database_url::DatabaseUrl;
 pub use dotenv::{DotenvError, load_dotenv};
 pub use limits::{Limits, SocketSettings};
 pub use origins::AllowedOrigins;
@@ -98,6 +100,17 @@ impl Config {
         &self.warnings
     }
 
+    /// The router's name when it listens there: where any port was asked for, the default name is of the one it got, so that
+    /// two routers do not have the same.
+    #[must_use]
+    pub fn node_id_at(&self, bound: SocketAddr) -> String {
+        let any_port = format!("/{}", self.listen_addr);
+        match self.node_id.strip_suffix(&any_port) {
+            Some(host) if self.listen_addr.port() == 0 => format!("{host}/{bound}"),
+            _ => self.node_id.clone(),
+        }
+    }
+
     fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(lookup);
         let listen_addr = reader.required(&v::LISTEN_ADDR, listen_addr);
@@ -133,14 +146,32 @@ fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Not read like the others: what is wrong with it is said without repeating a password.
+/// Not read like the others: what is wrong with a URL is said without repeating a password.
 fn database(reader: &mut Reader<'_>) -> Database {
     let url = reader.text(&v::DATABASE_URL);
     let url = url.as_deref().or(v::DATABASE_URL.default).unwrap_or_default();
-    Database::parse(url).unwrap_or_else(|wrong| {
-        reader.problems.push(Problem::new(&v::DATABASE_URL, wrong));
-        Database::Sqlite { path: Path::new("").into() }
-    })
+    let notify = reader.text(&v::NOTIFY_DATABASE_URL);
+    let notify = notify.as_deref().and_then(|url| match DatabaseUrl::parse(url) {
+        Ok(url) => Some(url),
+        Err(wrong) => {
+            reader.problems.push(Problem::new(&v::NOTIFY_DATABASE_URL, wrong));
+            None
+        }
+    });
+    match Database::parse(url) {
+        Ok(Database::Postgres { url, .. }) => Database::Postgres { url, notify_url: notify },
+        Ok(sqlite) => {
+            if notify.is_some() {
+                let wrong = "is set, and DATABASE_URL names no Postgres database: leave it out";
+                reader.problems.push(Problem::new(&v::NOTIFY_DATABASE_URL, wrong));
+            }
+            sqlite
+        }
+        Err(wrong) => {
+            reader.problems.push(Problem::new(&v::DATABASE_URL, wrong));
+            Database::Sqlite { path: Path::new("").into() }
+        }
+    }
 }
 
 fn node_id(text: &str) -> Result<String, String> {

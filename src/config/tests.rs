@@ -27,6 +27,7 @@ fn nothing_set_is_development_mode_on_loopback() {
     assert_eq!(config.listen_addr, ([127, 0, 0, 1], 8080).into());
     assert_eq!(config.database, Database::Sqlite { path: "agent-router.db".into() });
     assert!(config.node_id.ends_with("/127.0.0.1:8080"), "{}", config.node_id);
+    assert_eq!(config.node_id_at(config.listen_addr), config.node_id);
     assert_eq!(config.mode, Mode::Development);
     assert_eq!(config.limits.default_ttl, Duration::from_mins(1));
     assert_eq!(config.limits.max_queued_bytes, 64 << 20);
@@ -42,6 +43,15 @@ fn nothing_set_is_development_mode_on_loopback() {
     assert_eq!(config.retention, None);
     assert_eq!([config.socket.max_http_connections, config.socket.max_streams], [16_384, 64]);
     assert_eq!(config.socket.stream_lifetime, Duration::from_hours(1));
+}
+
+#[test]
+fn two_routers_on_any_port_are_not_of_the_same_name() {
+    let bound = ([127, 0, 0, 1], 4321).into();
+    let named = |pairs: &[(&str, &str)]| config(pairs).unwrap().node_id_at(bound);
+    assert!(named(&[("LISTEN_ADDR", "127.0.0.1:0")]).ends_with("/127.0.0.1:4321"));
+    assert_eq!(named(&[("LISTEN_ADDR", "127.0.0.1:0"), ("NODE_ID", "one")]), "one");
+    assert!(named(&[("LISTEN_ADDR", "127.0.0.1:8080")]).ends_with("/127.0.0.1:8080"));
 }
 
 #[test]
@@ -65,7 +75,7 @@ fn exactly_the_listed_variables_are_read() {
 fn every_problem_is_reported_at_once_with_variable_value_and_what_is_allowed() {
     let (variables, report) = problems(&[
         ("LISTEN_ADDR", "8080"),
-        ("DATABASE_URL", "postgres://router:hush@db/router"),
+        ("DATABASE_URL", "postgres://router:hush@db"),
         ("ALLOWED_ORIGINS", "*"),
         ("DEFAULT_TTL", "soon"),
         ("MAX_IN_FLIGHT", "0"),
@@ -88,7 +98,7 @@ fn every_problem_is_reported_at_once_with_variable_value_and_what_is_allowed() {
     );
     for line in [
         "\n  LISTEN_ADDR is \"8080\": it must be an IP address and a port, such as 127.0.0.1:8080",
-        "\n  DATABASE_URL is a Postgres URL: Postgres is not supported by this version: use sqlite://…",
+        "\n  DATABASE_URL names no database, as postgres://user:password@host:port/database does",
         "\n  DEFAULT_TTL is \"soon\": it must be a duration from 0s to 7d, such as",
         "\n  MAX_IN_FLIGHT is \"0\": it must be a whole number from 1 to 100000",
         "\n  MAX_FRAME_BYTES is \"1GiB\": it must be a size from 16KiB to 16MiB, such as",
@@ -261,10 +271,31 @@ fn retention_and_the_bounds_of_http_are_whole_and_in_range() {
 }
 
 #[test]
+fn a_postgres_database_may_have_a_way_past_its_pooler() {
+    let pooled = ("DATABASE_URL", "postgres://router:hush@pooler:6432/journal?statement-cache-capacity=0");
+    let direct = ("NOTIFY_DATABASE_URL", "postgres://router:hush@db/journal");
+    for (set, past) in [(&[pooled, direct][..], Some("postgres://router@db/journal")), (&[pooled], None)] {
+        let Database::Postgres { url, notify_url } = config(set).unwrap().database else { panic!("{set:?}") };
+        assert_eq!(url.to_string(), "postgres://router@pooler:6432/journal");
+        assert_eq!(notify_url.map(|url| url.to_string()).as_deref(), past);
+    }
+    let alone = problems(&[direct]);
+    assert_eq!(alone.0, ["NOTIFY_DATABASE_URL"]);
+    let (variables, report) = problems(&[pooled, ("NOTIFY_DATABASE_URL", "router:hush@db/journal")]);
+    assert_eq!(variables, ["NOTIFY_DATABASE_URL"]);
+    assert!(!report.contains("hush") && !alone.1.contains("hush"), "{report}");
+}
+
+#[test]
 fn nothing_secret_is_printed() {
-    let roles = [("AUDITOR_API_KEY", "auditor-0123456789"), ("OPERATOR_API_KEY", "operator-0123456789")];
+    let roles = [
+        ("AUDITOR_API_KEY", "auditor-0123456789"),
+        ("OPERATOR_API_KEY", "operator-0123456789"),
+        ("DATABASE_URL", "postgres://router:hush@db/journal"),
+    ];
     let set = [&REACHABLE[..], &roles].concat();
     let printed = format!("{:?}", config(&set).unwrap());
+    assert!(!printed.contains("hush"), "{printed}");
     for (_, secret) in &set[1..] {
         assert!(!printed.contains(secret), "{printed}");
     }

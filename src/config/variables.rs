@@ -27,9 +27,11 @@ variables! {
     LISTEN_ADDR = Some("127.0.0.1:8080"),
         "Where the router listens: an IP address (or localhost) and a port; port 0 takes a free one. Any address but a loopback one asks for SECRET_KEY and for master keys of your own.";
     DATABASE_URL = Some("sqlite://agent-router.db"),
-        "The journal: sqlite:// and the path of a file, relative to the working directory unless it begins with a slash.";
+        "The journal: sqlite:// and the path of a file, relative to the working directory unless it begins with a slash; or postgres://user:password@host:port/database, which several routers may share. Of its parameters, sslmode and sslrootcert are for TLS (sslmode=verify-full), and statement-cache-capacity=0 is for a transaction pooler.";
+    NOTIFY_DATABASE_URL = None,
+        "The same Postgres database past its transaction pooler, for the connection on which routers wake each other and on which `migrate` works. Without it, behind such a pooler, routers look once a second.";
     NODE_ID = None,
-        "The name of this router in the journal, the same after every restart. By default the host name and LISTEN_ADDR.";
+        "The name of this router in the journal: the same after every restart, and another one for each router on the same database. By default the host name and LISTEN_ADDR, which is not enough in containers whose host name changes.";
 
     MASTER_BE_API_KEY = Some("7a3fd399-3e48-46a0-ab7c-0eaf38020283::master_server_be"),
         "The key that makes a peer the backend, master_server_be. The default is published: good for loopback only.";

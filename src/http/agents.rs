@@ -47,6 +47,9 @@ pub(super) struct Agent {
     /// When it registered last; `null` if it never did, or if that is pruned.
     #[schema(format = DateTime, required = true)]
     registered_at: Option<String>,
+    /// The router that holds its registered socket: its `NODE_ID`.
+    #[schema(required = true)]
+    node: Option<String>,
     /// The protocol version of its registered socket.
     #[schema(minimum = 1, maximum = 2, required = true)]
     protocol_version: Option<u8>,
@@ -172,6 +175,7 @@ impl Agent {
             connected_since: agent.connected_at.map(Timestamp::to_rfc3339),
             last_seen: agent.last_seen.filter(|_| agent.connected_at.is_none()).map(Timestamp::to_rfc3339),
             registered_at: agent.registered_at.map(Timestamp::to_rfc3339),
+            node: agent.node,
             protocol_version: agent.version,
             queued: load.queued,
             in_flight: load.in_flight,

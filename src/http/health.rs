@@ -14,6 +14,14 @@ pub(super) struct Health {
     /// `live`, or `ready`.
     #[schema(examples("ready"))]
     status: &'static str,
+    /// Which router this is: its `NODE_ID`.
+    node: String,
+}
+
+impl Health {
+    fn new(status: &'static str, context: &Context) -> Self {
+        Self { status, node: context.router.node().name.to_string() }
+    }
 }
 
 /// Whether it lives
@@ -23,8 +31,8 @@ pub(super) struct Health {
     get, path = "/health/live", tag = "health", operation_id = "isLive",
     responses((status = 200, description = "It does.", body = Health))
 )]
-pub(super) async fn live() -> Response {
-    reply::json(&Health { status: "live" })
+pub(super) async fn live(State(context): State<Context>) -> Response {
+    reply::json(&Health::new("live", &context))
 }
 
 /// Whether it is ready
@@ -40,7 +48,7 @@ pub(super) async fn live() -> Response {
 )]
 pub(super) async fn ready(State(context): State<Context>) -> Result<Response, Problem> {
     match context.router.health().await {
-        Ok(()) => Ok(reply::json(&Health { status: "ready" })),
+        Ok(()) => Ok(reply::json(&Health::new("ready", &context))),
         Err((code, reason)) => Err(Problem::unavailable(code, reason)),
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - [`Server`], `connection`, `patience`, `seats`: connections, accepted, bounded, tracked and ended.
 //! - `routes`: every route and who it is for. `access`, `origin`, `address`, `traffic`: what every request passes.
-//! - `socket`: `GET /ws`. `invoke_agent`: `POST /invoke-agent`. `invocations`, `agents`, `history`, `operators`: `/v1`.
+//! - `socket`: `GET /ws`. `invoke_agent`: `POST /invoke-agent`. `invocations`, `agents`, `history`, `operators`, `nodes`: `/v1`.
 //!   `health`, `openapi`, `docs`: for everybody.
 //! - `parameters`, `values`, `cursor`, `body`, `negotiation`: what a request says. `reply`: what is read, as an answer.
 //!   `problem`: refusals.
@@ -23,6 +23,7 @@ mod history;
 mod invocations;
 mod invoke_agent;
 mod negotiation;
+mod nodes;
 mod openapi;
 mod operators;
 mod origin;

@@ -24,12 +24,12 @@ use crate::router::{self, Declined};
 /// The longest reason for an erasure, in characters.
 const MAX_REASON_CHARS: usize = 1024;
 
-/// What there is to do, all in all.
+/// What there is to do: `connections` of this router alone, the rest for all routers on the journal.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Workload {
-    /// Whether the router takes nothing new, because an operator wants it so.
+    /// Whether this router takes nothing new, because an operator wants it so.
     draining: bool,
-    /// Sockets, invoke sockets included.
+    /// Sockets of this router, invoke sockets included.
     #[schema(minimum = 0)]
     connections: usize,
     /// Invocations that wait for their agents.
@@ -88,7 +88,8 @@ pub(super) struct Erased {
 
 /// Metrics
 ///
-/// In the text format of Prometheus, version 0.0.4.
+/// In the text format of Prometheus, version 0.0.4. Each router counts what it does itself; what waits and is in flight is
+/// said of the whole journal, the same by each router on it.
 #[utoipa::path(
     get, path = "/metrics", tag = "operators", operation_id = "readMetrics",
     responses((status = 200, description = "All of them.", body = String, content_type = "text/plain"))
@@ -103,7 +104,7 @@ pub(super) async fn metrics(State(context): State<Context>, parameters: Paramete
 
 /// Disconnect an agent
 ///
-/// Closes each of its own sockets, with 1008. What it was at work on is lost with its connection; it may connect again
+/// Closes each of its own sockets, whichever router holds it, with 1008. What it was at work on is lost with its connection; it may connect again
 /// at once.
 #[utoipa::path(
     post, path = "/v1/agents/{id}/disconnect", tag = "operators", operation_id = "disconnectAgent",
@@ -120,7 +121,7 @@ pub(super) async fn disconnect(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     parameters.only(&[])?;
-    let absent = || Problem::not_found("no agent of this id has a socket here");
+    let absent = || Problem::not_found("no agent of this id has a socket");
     let id = context.settings.authenticator.canonical(id.ok_or_else(absent)?);
     let disconnected = context.router.disconnect(id).await.map_err(|declined| match declined {
         Declined::NotFound => absent(),

@@ -10,14 +10,15 @@ use utoipa_axum::routes;
 use super::access::{Access, Kind, admit};
 use super::problem::Problem;
 use super::{
-    Context, address, agents, docs, health, history, invocations, invoke_agent, openapi, operators, origin, socket,
-    traffic,
+    Context, address, agents, docs, health, history, invocations, invoke_agent, nodes, openapi, operators, origin,
+    socket, traffic,
 };
 
 const MASTERS: Access = Access(&[Kind::Master]);
 const AUDITORS: Access = Access(&[Kind::Auditor]);
 const OPERATORS: Access = Access(&[Kind::Operator]);
 const MASTERS_AND_AUDITORS: Access = Access(&[Kind::Master, Kind::Auditor]);
+const AUDITORS_AND_OPERATORS: Access = Access(&[Kind::Auditor, Kind::Operator]);
 const ALL_ROLES: Access = Access(&[Kind::Master, Kind::Auditor, Kind::Operator]);
 
 /// Everything that is answered, with what surrounds every answer.
@@ -52,6 +53,7 @@ pub(super) fn table() -> OpenApiRouter<Context> {
         .routes(only(AUDITORS, routes!(history::of_invocation)))
         .routes(only(AUDITORS, routes!(history::head)))
         .routes(only(AUDITORS, routes!(history::verify)))
+        .routes(only(AUDITORS_AND_OPERATORS, routes!(nodes::list)))
         .routes(only(OPERATORS, routes!(operators::metrics)))
         .routes(only(OPERATORS, routes!(operators::disconnect)))
         .routes(only(OPERATORS, routes!(operators::workload, operators::drain, operators::resume)))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::Terms;
 
 /// One request of a caller to an agent, from its acceptance to its one final state.
@@ -20,6 +20,8 @@ pub struct Invocation {
     pub caller: Identity,
     /// The way by which it came in.
     pub origin: Origin,
+    /// The router that accepted it: whoever waits for its answer is most likely there.
+    pub home: NodeId,
     /// Whether the caller used an optional field and so sees what this router adds to answers.
     pub additions: bool,
     /// The event that accepted it: its place in its agent's queue, and where its body is kept.

@@ -75,6 +75,8 @@ event_kinds! {
     NodeStopped = 2 "node.stopped",
     NodeDraining = 3 "node.draining",
     NodeResumed = 4 "node.resumed",
+    NodeLost = 5 "node.lost",
+    NodeReturned = 6 "node.returned",
     AgentConnected = 10 "agent.connected",
     AgentRegistered = 11 "agent.registered",
     AgentUnregistered = 12 "agent.unregistered",
@@ -128,6 +130,13 @@ pub enum Detail {
     NodeDraining {},
     /// An operator had it take new things again.
     NodeResumed {},
+    /// Another router was not heard of for too long: its sockets are taken for ended.
+    NodeLost {
+        /// Its name.
+        node: Arc<str>,
+    },
+    /// A router that was taken for lost goes on, without the sockets that it had.
+    NodeReturned {},
     /// A peer's own socket was accepted.
     AgentConnected {
         /// The connection.
@@ -358,6 +367,8 @@ impl Detail {
             Self::NodeStopped {} => EventKind::NodeStopped,
             Self::NodeDraining {} => EventKind::NodeDraining,
             Self::NodeResumed {} => EventKind::NodeResumed,
+            Self::NodeLost { .. } => EventKind::NodeLost,
+            Self::NodeReturned {} => EventKind::NodeReturned,
             Self::AgentConnected { .. } => EventKind::AgentConnected,
             Self::AgentRegistered { .. } => EventKind::AgentRegistered,
             Self::AgentUnregistered { .. } => EventKind::AgentUnregistered,

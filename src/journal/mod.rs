@@ -14,22 +14,40 @@
 //!   knows: the process must end and look again at its next start.
 
 pub mod audit;
+mod batch;
 pub mod chain;
+mod error;
 mod event;
+mod migration;
+mod news;
+mod paging;
+mod place;
+pub mod postgres;
 mod record;
+mod row;
+mod rows;
+mod seal;
 pub mod sqlite;
+mod terms;
+mod verify;
 
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use batch::{Batch, Dismissed, Erased, LogLines};
+pub use error::JournalError;
 pub use event::{Accepted, Detail, Event, EventKind};
+pub use migration::Migration;
+pub use news::{Beat, FeedEvent, Lookup, News, Notice, Restored};
+pub use place::{Opened, Place, Reader};
 pub use record::{
     AgentFilter, AgentPage, AgentRecord, EventRecord, HistoryFilter, HistoryPage, InvocationFilter, InvocationPage,
-    InvocationRecord, Order, Report, Verification,
+    InvocationRecord, NodeRecord, Order, Report, Verification,
 };
+pub use rows::{AgentRow, NodeRow, NodeStanding, SessionRow, SessionStanding};
+pub use seal::Salts;
 
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
@@ -45,208 +63,70 @@ pub struct Head {
     pub hash: [u8; 32],
 }
 
-/// An agent, as the journal's rows have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentRow {
-    /// Who.
-    pub agent: Identity,
-    /// Its last registration, which makes it *known*.
-    pub registered: Option<Position>,
-    /// When its last connection ended; `None` while it never had one that ended.
-    pub last_seen: Option<Timestamp>,
-}
-
-/// A peer's own socket, as the journal's rows have it: there from its acceptance to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionRow {
-    /// The connection.
-    pub session: SessionId,
-    /// Whose.
-    pub identity: Identity,
-    /// The event by which it registered, if it did.
-    pub registered: Option<Position>,
-    /// The protocol version that it registered with; 1 before.
-    pub version: u8,
-    /// When it was accepted.
-    pub connected_at: Timestamp,
-}
-
-/// A finished invocation whose payloads are removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erased {
-    /// Which.
-    pub invocation: InvocationId,
-    /// What goes with it of its agent's log; nothing if it belongs to no request, for then the lines cannot be told apart.
-    pub logs: Option<LogLines>,
-}
-
-/// The log lines of an agent about a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLines {
-    /// Who logged.
-    pub agent: Identity,
-    /// What they name; never empty.
-    pub request_id: Arc<str>,
-    /// They come after this.
-    pub after: Position,
-}
-
-impl Erased {
-    /// All there is of an invocation.
-    #[must_use]
-    pub fn all_of(invocation: &Invocation) -> Self {
-        let Invocation { id, agent, labels, accepted, .. } = invocation;
-        let request_id = labels.request_id.clone().filter(|request_id| !request_id.is_empty());
-        let logs = request_id.map(|request_id| LogLines { agent: agent.clone(), request_id, after: *accepted });
-        Self { invocation: *id, logs }
-    }
-
-    /// What its event says.
-    #[must_use]
-    pub fn detail(&self, reason: String) -> Detail {
-        let request_id = self.logs.as_ref().map(|logs| Arc::clone(&logs.request_id));
-        Detail::PayloadErased { reason, request_id }
-    }
-}
-
-/// Everything that is committed together.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// What happened, contiguous, right after the head.
-    pub events: Vec<Event>,
-    /// Invocations that are new, as they stand at the end of the batch.
-    pub accepted: Vec<Invocation>,
-    /// Invocations that were there and changed.
-    pub changed: Vec<Invocation>,
-    /// Agents that are new or changed.
-    pub agents: Vec<AgentRow>,
-    /// Sockets that are new or changed.
-    pub sessions: Vec<SessionRow>,
-    /// Sockets that ended.
-    pub ended: Vec<SessionId>,
-    /// How far the backend has its notifications now.
-    pub feed_acknowledged: Option<Position>,
-    /// Finished invocations whose payloads are removed: those of every event up to its `payload.erased`, with their salts,
-    /// and the digest that goes with an idempotency key. Each is in the batch with such an event.
-    pub erased: Vec<Erased>,
-    /// Every event up to this place is removed, with the invocations that were accepted there. What agents registered with
-    /// is kept.
-    pub pruned: Option<Head>,
-}
-
-impl Batch {
-    /// Whether there is nothing to commit.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Self { events, accepted, changed, agents, sessions, ended, feed_acknowledged, erased, pruned } = self;
-        events.is_empty()
-            && accepted.is_empty()
-            && changed.is_empty()
-            && agents.is_empty()
-            && sessions.is_empty()
-            && ended.is_empty()
-            && feed_acknowledged.is_none()
-            && erased.is_empty()
-            && pruned.is_none()
-    }
-}
-
-/// What a router needs to go on where the journal stands.
-#[derive(Debug)]
-pub struct Restored {
-    /// The newest event.
-    pub head: Head,
-    /// Every agent that ever registered, or that something waited for.
-    pub agents: Vec<AgentRow>,
-    /// Every own socket that nobody saw end.
-    pub sessions: Vec<SessionRow>,
-    /// Every invocation that is not settled ([`Invocation::is_settled`]), in the order of acceptance.
-    pub unsettled: Vec<Invocation>,
-    /// How far the backend has its notifications.
-    pub feed_acknowledged: Position,
-}
-
-/// Invocations to look for that may be settled, and so be no longer in memory.
-#[derive(Clone, Debug, Default)]
-pub struct Lookup {
-    /// By id.
-    pub ids: Vec<InvocationId>,
-    /// By caller, agent and idempotency key: the newest of each.
-    pub keys: Vec<(Identity, Identity, Arc<str>)>,
-}
-
-/// What an event tells the backend, read back in order.
-#[derive(Clone, Debug)]
-pub struct FeedEvent {
-    /// Its place.
-    pub position: Position,
-    /// Whom it is about.
-    pub agent: Identity,
-    /// What there is to tell.
-    pub notice: Notice,
-}
-
-/// What the backend is told of an agent.
-#[derive(Clone, Debug)]
-pub enum Notice {
-    /// It registered.
-    Registered {
-        /// On this connection.
-        session: SessionId,
-        /// Its `request_payload`.
-        payload: Bytes,
-    },
-    /// It logged.
-    Logged {
-        /// The frame's body.
-        body: Bytes,
-    },
-    /// Its socket ended.
-    Unregistered,
-}
-
-/// Why the journal did not do as it was asked. The public message names no path, statement or value.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// It could not be written or read now; nothing was changed.
-    #[error("the journal is unavailable: {0}")]
-    Unavailable(String),
-    /// A commit failed in a way that leaves open whether it is on the disk. The process must end.
-    #[error("the journal failed in the middle of a commit: {0}")]
-    Uncertain(String),
-    /// What is stored makes no sense.
-    #[error("the journal is damaged: {table}.{column}: {what}")]
-    Damaged {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// What is wrong with the value.
-        what: String,
-    },
-    /// Another router has this journal open.
-    #[error("another router is using this journal ({0}): stop it, or set DATABASE_URL to another file")]
-    InUse(String),
-    /// The schema is not the one that this version works with.
-    #[error("the journal's schema is at {found}, this version works with {wanted}: {advice}")]
-    Schema {
-        /// The newest migration in the database.
-        found: i64,
-        /// The newest migration of this version.
-        wanted: i64,
-        /// What to do.
-        advice: &'static str,
-    },
-}
-
 /// The contract of a back end.
+///
+/// Several routers may share a journal ([`Journal::is_shared`]). They take turns: a turn [begins](Journal::begin) with what
+/// the others have committed, and ends with a [commit](Journal::commit), or a [pass](Journal::pass) if there is nothing to
+/// commit. What is decided in between rests on rows that nobody has changed since: otherwise the commit fails with
+/// [`JournalError::Moved`].
 #[async_trait]
 pub trait Journal: Send + Sync + fmt::Debug + 'static {
-    /// What the rows say now. Called once, at start.
+    /// What the rows say now. Called once, at start; begins the first turn, in which nobody else commits.
     async fn restore(&self) -> Result<Restored, JournalError>;
 
-    /// Makes a batch durable. Called by one task alone, never twice at once.
+    /// Begins a turn, with what others have committed since the last one; `None`: nobody has. May wait for another's turn
+    /// to end. After [`JournalError::Moved`] the next turn's commit does not fail so again. Called by one task alone.
+    async fn begin(&self) -> Result<Option<News>, JournalError> {
+        Ok(None)
+    }
+
+    /// Makes a batch durable, and ends the turn. Called by one task alone, never twice at once. It returns when it is known
+    /// what became of the batch; that may take as long as a database is away.
     async fn commit(&self, batch: &Batch) -> Result<Head, JournalError>;
+
+    /// Whether this turn still knows all there is: fails with [`JournalError::Moved`] if others have committed since it began.
+    /// For a turn in which nothing is to be committed, and somebody is told how things stand.
+    async fn confirm(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// Ends a turn in which nothing is to be committed.
+    async fn pass(&self) {}
+
+    /// Whether other routers may be using the same journal.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Returns when others may have committed something that this router has to act on; if nothing tells, after a second.
+    /// Cancel safe.
+    async fn stirred(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// Renews this router's lease in this life, and says how far every router has counted. Never waits for a turn. Empty if
+    /// the journal is not shared.
+    async fn renew(&self, epoch: i64) -> Result<Vec<Beat>, JournalError> {
+        let _ = epoch;
+        Ok(Vec::new())
+    }
+
+    /// How far every router has counted. Cancel safe, as [`Self::renew`] is. Never waits for a turn. Empty if the journal is
+    /// not shared.
+    async fn beats(&self) -> Result<Vec<Beat>, JournalError> {
+        Ok(Vec::new())
+    }
+
+    /// The time by which routers on this journal agree, if it is shared.
+    async fn time(&self) -> Result<Option<Timestamp>, JournalError> {
+        Ok(None)
+    }
+
+    /// The routers that ever wrote here, for a reader, by name.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, JournalError>;
+
+    /// A socket that nobody saw end.
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError>;
 
     /// Finds invocations, settled ones too.
     async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError>;

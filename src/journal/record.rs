@@ -7,7 +7,7 @@ use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position};
 use crate::invocation::StateName;
 use crate::journal::audit::Erasable;
-use crate::journal::{EventKind, Head};
+use crate::journal::{EventKind, Head, NodeRow};
 
 /// An event, read back.
 #[derive(Clone, Debug)]
@@ -191,6 +191,20 @@ pub struct AgentRecord {
     pub version: Option<u8>,
     /// When its last connection ended, while it has none.
     pub last_seen: Option<Timestamp>,
+    /// The router that holds its registered socket: its `NODE_ID`.
+    pub node: Option<String>,
+}
+
+/// A router, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// What its row says.
+    pub row: NodeRow,
+    /// When it last renewed its lease, by the time of [`crate::journal::Journal::time`]; `None` on a journal that is not
+    /// shared.
+    pub renewed_at: Option<Timestamp>,
+    /// Own sockets that it holds; invoke sockets are not among them.
+    pub sessions: u64,
 }
 
 /// What a check of the chain found.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::auth::Principal;
-use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::Labels;
 use crate::journal::Head;
 use crate::protocol;
@@ -18,6 +18,8 @@ pub enum Command {
         session: SessionId,
         /// Whose it is.
         principal: Principal,
+        /// Its credential, sealed for the other routers on the journal; none if there are none, or no key to seal it with.
+        sealed_credential: Option<Bytes>,
     },
     /// The socket is gone, and everything that was read from it has been submitted.
     End {
@@ -146,6 +148,21 @@ pub enum Command {
         /// How many they are.
         events: u64,
     },
+    /// Another router was not heard of for too long: its sockets have ended. Nothing, if it has a new life since.
+    NodeLost {
+        /// Which.
+        node: NodeId,
+        /// Which of its lives.
+        epoch: i64,
+    },
+    /// This router's sockets are closed, and it goes: what other routers can go on with is left to them, not to its next
+    /// start.
+    Leave,
+    /// Whoever asked for this was told `journal_unavailable` before it came out that it was committed: it is not to run.
+    Withdraw {
+        /// Which invocation.
+        invocation: InvocationId,
+    },
     /// The router goes down: requests are refused as `shutting_down`, and ends of sockets are left for the next start to
     /// see.
     Shutdown,
@@ -195,6 +212,9 @@ impl Command {
             | Self::Answer { .. }
             | Self::Log { .. }
             | Self::End { .. }
+            | Self::NodeLost { .. }
+            | Self::Leave
+            | Self::Withdraw { .. }
             | Self::Shutdown => Class::Fact,
             Self::Receipts { .. } | Self::AnswersDelivered { .. } | Self::FeedAcknowledged { .. } => Class::Note,
             Self::FrameRefused { .. } | Self::ConnectionRefused { .. } => Class::Refusal,
@@ -223,6 +243,8 @@ pub enum EndReason {
     Failed,
     /// This router goes down.
     Restarting,
+    /// Its router was not heard of for too long.
+    NodeLost,
 }
 
 impl EndReason {
@@ -239,6 +261,7 @@ impl EndReason {
             Self::Operator => "operator",
             Self::Failed => "failed",
             Self::Restarting => "router_restarted",
+            Self::NodeLost => "node_lost",
         }
     }
 }

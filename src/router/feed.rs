@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, watch};
 use super::directory::Directory;
 use super::ledger::FeedStart;
 use super::outbox::{Notice as NoticeMessage, Outbound, Outbox};
-use crate::auth::Credential;
+use crate::auth::{Credential, Sealer};
 use crate::clock::Clock;
-use crate::id::{Identity, Position, SessionId};
+use crate::id::{Identity, NodeId, Position, SessionId};
 use crate::journal::{FeedEvent, Journal, JournalError, Notice};
 use crate::protocol::outbound::{log_notice, registered_notice, unregistered_notice};
 
@@ -37,6 +37,10 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Feed {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) directory: Directory,
+    /// This router.
+    pub(super) node: NodeId,
+    /// Opens the credentials of sockets that other routers hold.
+    pub(super) sealer: Option<Sealer>,
     pub(super) clock: Clock,
     pub(super) ttl: Duration,
     pub(super) max_frame_bytes: usize,
@@ -87,7 +91,7 @@ impl Telling {
                 break;
             }
             let position = event.position;
-            if let Some(frame) = self.frame(event) {
+            if let Some(frame) = self.frame(event).await {
                 self.send(Some(position), frame).await;
             }
         }
@@ -104,12 +108,12 @@ impl Telling {
         }
     }
 
-    fn frame(&mut self, event: FeedEvent) -> Option<Bytes> {
+    async fn frame(&mut self, event: FeedEvent) -> Option<Bytes> {
         let agent = event.agent.as_str();
         match event.notice {
             Notice::Registered { session, payload } => {
                 self.told.insert(session);
-                let credential = self.feed.directory.credential(session);
+                let credential = self.socket(session).await.unwrap_or_default();
                 let frame = registered_notice(&payload, agent, credential.as_ref().map(Credential::expose));
                 self.fits(frame, &event.agent)
             }
@@ -129,16 +133,36 @@ impl Telling {
     /// Tells of every agent that is still connected and was not told of just now.
     async fn still_connected(&mut self, registered: Vec<(SessionId, Identity, Position)>) {
         for (session, agent, position) in registered {
-            if self.told.contains(&session) || !self.feed.directory.is_open(session) {
+            if self.told.contains(&session) {
                 continue;
             }
+            let Some(credential) = self.socket(session).await else { continue };
             let Some(payload) = self.payload(position).await else { continue };
-            let credential = self.feed.directory.credential(session);
             let frame = registered_notice(&payload, agent.as_str(), credential.as_ref().map(Credential::expose));
             if let Some(frame) = self.fits(frame, &agent) {
                 self.send(None, frame).await;
             }
         }
+    }
+
+    /// The credential that a socket came with, if it did and that is known here; `None`: the socket is gone. Whether one is
+    /// there that another router holds, the journal says.
+    async fn socket(&self, session: SessionId) -> Option<Option<Credential>> {
+        let Feed { journal, directory, node, sealer, .. } = &self.feed;
+        if directory.is_open(session) {
+            return Some(directory.credential(session));
+        }
+        if !journal.is_shared() {
+            return None;
+        }
+        let row = loop {
+            match journal.session(session).await {
+                Ok(row) => break row?,
+                Err(error) => self.wait_out(&error).await,
+            }
+        };
+        let open = |sealed: &[u8]| sealer.as_ref()?.open(session, sealed);
+        (row.node != *node).then(|| row.sealed_credential.as_deref().and_then(open))
     }
 
     /// What an agent registered with; the journal has it also when it has let go of the event.

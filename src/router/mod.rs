@@ -7,29 +7,31 @@
 //! [`Ledger`] holds the rules and the state, without I/O; the writer is the one task that changes anything, and lets no
 //! effect out before its event is durable; the directory knows the sockets of this process; the feed tells the backend
 //! what happened. `requests` is what HTTP asks, `waiting` who waits for an end, `survey` and `health` what operators ask;
-//! `account` counts and logs what was committed, `upkeep` looks after the journal. May import `journal`, `metrics`, `protocol`, `auth`, `invocation` and what is below; knows no HTTP and no socket.
+//! `account` counts and logs what was committed, `upkeep` looks after the journal, `lease` tells other routers on it that this
+//! one lives. May import `journal`, `metrics`, `protocol`, `auth`, `invocation` and what is below; knows no HTTP and no socket.
 
 mod account;
 pub mod command;
 mod directory;
 mod feed;
 mod health;
+mod lease;
 mod ledger;
 pub mod outbox;
 mod outcome;
 mod requests;
+mod running;
 mod survey;
 mod upkeep;
 mod waiting;
 mod writer;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,21 +42,22 @@ use self::feed::Feed;
 use self::health::Health;
 use self::survey::Question;
 use self::waiting::Waiting;
-use self::writer::{Submission, Writer};
-use crate::auth::Principal;
+use self::writer::{Backlog, Submission, Writer};
+use crate::auth::{Principal, Sealer};
 use crate::clock::Clock;
 use crate::code::ErrorCode;
-use crate::id::{Position, SessionId};
+use crate::id::{NodeId, Position, SessionId};
 use crate::invocation::Policy;
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 
 pub use command::{AnswerRead, Class, Command, EndReason};
-pub use ledger::{Effect, FeedStart, Found, Ledger, Step, Verdict};
+pub use ledger::{Effect, FeedStart, Found, Ledger, Rows, Step, Verdict};
 pub use outbox::{
     Answer, AnswerContent, Body, Delivery, DeliveryAddition, Ending, Notice, Outbound, Outbox, Outlet, outbox,
 };
 pub use outcome::{Declined, Taken};
+pub use running::Running;
 pub use survey::{Connections, Load, Workload};
 pub use waiting::Waiter;
 
@@ -83,6 +86,8 @@ pub struct Settings {
     pub feed_ttl: Duration,
     /// How long the journal keeps what happened; `None`: for ever.
     pub retention: Option<Duration>,
+    /// Seals agents' credentials for the other routers on the journal; `None`: they are not told them.
+    pub sealer: Option<Sealer>,
 }
 
 /// The way to the router, for sessions and HTTP.
@@ -99,16 +104,19 @@ pub struct Router {
     waiting: Waiting,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    sealer: Option<Sealer>,
+    node: Node,
     /// What is done beside the writer; [`Running`] waits for it.
     tasks: TaskTracker,
 }
 
-/// The running writer.
-#[derive(Debug)]
-pub struct Running {
-    writer: JoinHandle<Result<(), JournalError>>,
-    finishing: CancellationToken,
-    tasks: TaskTracker,
+/// Which router this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number in the journal.
+    pub id: NodeId,
+    /// `NODE_ID`.
+    pub name: Arc<str>,
 }
 
 impl Router {
@@ -121,6 +129,10 @@ impl Router {
         settings: Settings,
     ) -> Result<(Self, Running), JournalError> {
         let restored = journal.restore().await?;
+        let node = Node { id: restored.node.node, name: Arc::clone(&restored.node.name) };
+        let epoch = restored.node.epoch + 1;
+        // Before this life is in the journal: whoever finds it there can find out whether it goes on.
+        journal.renew(epoch).await?;
         let max_frame_bytes = policy.max_frame_bytes;
         // What may still be asked for, joined or told.
         let needed = policy.idempotency_ttl.max(policy.answer_ttl).max(settings.feed_ttl);
@@ -145,7 +157,9 @@ impl Router {
         let feed = Feed {
             journal: Arc::clone(&journal),
             directory: directory.clone(),
-            clock,
+            node: node.id,
+            sealer: settings.sealer.clone(),
+            clock: clock.clone(),
             ttl: settings.feed_ttl,
             max_frame_bytes,
             news: seen,
@@ -153,8 +167,9 @@ impl Router {
         let writer = Writer {
             ledger,
             journal: Arc::clone(&journal),
+            name: Arc::clone(&node.name),
             directory: directory.clone(),
-            clock,
+            clock: clock.clone(),
             commands: received,
             questions,
             feed,
@@ -165,8 +180,7 @@ impl Router {
             metrics: Arc::clone(&metrics),
             scrubbing: Arc::clone(&scrubbing),
             telling: None,
-            held: VecDeque::new(),
-            outage: None,
+            backlog: Backlog::default(),
             finishing: finishing.clone(),
         };
         let tasks = TaskTracker::new();
@@ -184,11 +198,16 @@ impl Router {
             waiting,
             health,
             metrics,
+            sealer: settings.sealer,
+            node,
             tasks,
         };
         router.tasks.spawn(upkeep::scrub(Arc::clone(router.journal()), scrubbing, finishing.clone()));
         if let Some(keep) = settings.retention {
-            router.tasks.spawn(upkeep::retain(router.clone(), keep.max(needed), finishing));
+            router.tasks.spawn(upkeep::retain(router.clone(), keep.max(needed), finishing.clone()));
+        }
+        if router.journal.is_shared() {
+            router.tasks.spawn(lease::keep(router.clone(), epoch, finishing));
         }
         Ok((router, running))
     }
@@ -200,7 +219,8 @@ impl Router {
     /// [`ErrorCode::JournalUnavailable`].
     pub async fn open(&self, session: SessionId, principal: &Principal, outbox: Outbox) -> Result<(), ErrorCode> {
         self.directory.insert(session, principal, outbox);
-        let opened = self.request(Command::Open { session, principal: principal.clone() }, 0).await;
+        let sealed_credential = self.sealed(session, principal);
+        let opened = self.request(Command::Open { session, principal: principal.clone(), sealed_credential }, 0).await;
         opened.map(drop).map_err(|declined| {
             self.directory.remove(session);
             match declined {
@@ -259,10 +279,26 @@ impl Router {
         &self.journal
     }
 
+    /// Which router this is.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// The router's clock.
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The credential of a socket, for the other routers on the journal, if there may be any.
+    fn sealed(&self, session: SessionId, principal: &Principal) -> Option<Bytes> {
+        match principal {
+            Principal::Own { credential: Some(credential), .. } if self.journal.is_shared() => {
+                self.sealer.as_ref()?.seal(session, credential)
+            }
+            _ => None,
+        }
     }
 
     async fn room(&self, command: &Command, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -273,24 +309,4 @@ impl Router {
         let share = u32::try_from((bytes >> 10).clamp(1, MAX_WAITING_KIB)).unwrap_or(u32::MAX);
         Arc::clone(room).acquire_many_owned(share).await.ok()
     }
-}
-
-impl Running {
-    /// Waits for the writer to end by itself, which it does only when the journal failed for good.
-    pub async fn ended(&mut self) -> Result<(), JournalError> {
-        joined((&mut self.writer).await)
-    }
-
-    /// Deals with everything that was submitted, and ends. To be called when the sockets are closed.
-    pub async fn finish(self) -> Result<(), JournalError> {
-        self.finishing.cancel();
-        let ended = joined(self.writer.await);
-        self.tasks.close();
-        self.tasks.wait().await;
-        ended
-    }
-}
-
-fn joined(ended: Result<Result<(), JournalError>, tokio::task::JoinError>) -> Result<(), JournalError> {
-    ended.unwrap_or_else(|panic| Err(JournalError::Uncertain(format!("the writer failed: {panic}"))))
 }

@@ -22,6 +22,8 @@ const MAX_WAITING_BYTES: usize = 4 << 20;
 pub enum Outbound {
     /// A frame as it is.
     Frame(Bytes),
+    /// What the backend said to an agent when it told it to go: the payload of this event.
+    Dismissal(Position),
     /// An invocation, with a Ping in the same write whose Pong is the receipt.
     Delivery(Box<Delivery>),
     /// The answer to an invocation, with a Ping in the same write whose Pong confirms it.
@@ -195,7 +197,7 @@ impl Outbound {
                     *body = stored;
                 }
             }
-            Self::Frame(_) | Self::Notice(_) | Self::Finish => {}
+            Self::Frame(_) | Self::Dismissal(_) | Self::Notice(_) | Self::Finish => {}
         }
     }
 
@@ -208,7 +210,7 @@ impl Outbound {
                 AnswerContent::Router(frame) => frame.len(),
             },
             Self::Notice(notice) => notice.frame.len(),
-            Self::Finish => 0,
+            Self::Dismissal(_) | Self::Finish => 0,
         }
     }
 }

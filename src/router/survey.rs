@@ -16,12 +16,12 @@ pub struct Load {
     pub in_flight: usize,
 }
 
-/// What a router has to do, all in all.
+/// What there is to do. Sockets are this router's own; invocations are those of the journal, for all routers on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// An operator had it take nothing new.
+    /// An operator had this router take nothing new.
     pub draining: bool,
-    /// Sockets, invoke sockets included.
+    /// Sockets of this router, invoke sockets included.
     pub connections: usize,
     /// The same, by whose they are.
     pub by_role: Connections,

@@ -48,6 +48,11 @@ impl Waiting {
         self.entries().ends.remove(&invocation);
     }
 
+    /// Wakes everybody, to look for themselves.
+    pub(super) fn wake_all(&self) {
+        self.entries().ends = HashMap::new();
+    }
+
     /// Wakes everybody, now and from now on.
     pub(super) fn close(&self) {
         let mut entries = self.entries();

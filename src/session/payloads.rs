@@ -72,6 +72,7 @@ fn stored(message: &Outbound) -> Option<Position> {
             AnswerContent::Agent(body) => body,
             AnswerContent::Router(_) => return None,
         },
+        Outbound::Dismissal(position) => return Some(*position),
         Outbound::Frame(_) | Outbound::Notice(_) | Outbound::Finish => return None,
     };
     match body {

@@ -14,9 +14,9 @@ use super::payloads::{self, Payloads};
 use super::unconfirmed::Unconfirmed;
 use super::wire::Wire;
 use crate::code::ErrorCode;
-use crate::id::SessionId;
+use crate::id::{Position, SessionId};
 use crate::protocol::{self, ErrorAddition, outbound};
-use crate::router::{Answer, AnswerContent, AnswerRead, Delivery, Ending, Notice, Outbound, Outlet, Router};
+use crate::router::{Answer, AnswerContent, AnswerRead, Body, Delivery, Ending, Notice, Outbound, Outlet, Router};
 
 /// How many messages are taken from the queue at once.
 const BATCH: usize = 64;
@@ -70,6 +70,7 @@ impl Writer<'_> {
         for message in lot {
             match message {
                 Outbound::Frame(frame) => flow(self.feed(wire, frame).await)?,
+                Outbound::Dismissal(said) => flow(self.dismiss(wire, said, payloads).await)?,
                 Outbound::Delivery(delivery) => {
                     flow(self.deliver(wire, *delivery, payloads).await)?;
                 }
@@ -82,6 +83,14 @@ impl Writer<'_> {
             }
         }
         flow(self.finish_write(wire).await)
+    }
+
+    async fn dismiss(&self, wire: &mut Wire, said: Position, payloads: &Payloads) -> Result<(), Stop> {
+        let Some(payload) = payloads.resolve(Body::Stored(said)) else {
+            self.skipped("a dismissal's payload is gone");
+            return Ok(());
+        };
+        self.feed(wire, outbound::dismissal(&payload)).await
     }
 
     /// Each delivery has a Ping of its own right behind it, so that the receipt of one does not wait for the next.

@@ -1,5 +1,7 @@
 //! What an operator can have the binary do.
 
+mod postgres;
+
 use std::net::TcpListener;
 
 use crate::support::{Peer, Router, SECRET, agent_id, printed};

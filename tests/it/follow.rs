@@ -19,7 +19,7 @@ const RECONNECTS: usize = 100;
 /// Who follows, and what it has seen.
 struct Follower {
     http: reqwest::Client,
-    address: watch::Receiver<SocketAddr>,
+    addresses: watch::Receiver<Vec<SocketAddr>>,
     seen: watch::Sender<Vec<i64>>,
     random: StdRng,
     connections: usize,
@@ -29,7 +29,7 @@ impl Follower {
     /// Follows for ever: whenever the stream ends, or it has had enough of it, it goes on where it was.
     async fn follow(mut self, connections: watch::Sender<usize>) {
         loop {
-            let url = format!("http://{}/v1/history/stream", *self.address.borrow());
+            let url = format!("http://{}/v1/history/stream", self.addresses.borrow()[0]);
             let last = self.seen.borrow().last().copied().unwrap_or(0).to_string();
             let asked = self.http.get(url).header("api-key", AUDITOR_KEY).header("last-event-id", last);
             match asked.send().await {
@@ -77,9 +77,9 @@ async fn every_position_comes_once_over_restarts_and_reconnects() {
         ("DEFAULT_DEADLINE", "6s"),
     ])
     .await;
-    let (address, stage_address) = watch::channel(router.address());
+    let (addresses, stage_addresses) = watch::channel(vec![router.address()]);
     let (playing, stage_playing) = watch::channel(true);
-    let stage = Stage { address: stage_address.clone(), playing: stage_playing };
+    let stage = Stage { addresses: stage_addresses.clone(), playing: stage_playing };
     let agents: Vec<_> = (0..3).map(|_| agent_id()).collect();
     let mut actors = JoinSet::new();
     for id in &agents {
@@ -94,7 +94,7 @@ async fn every_position_comes_once_over_restarts_and_reconnects() {
     let (counted, mut connections) = watch::channel(0);
     let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS can be built");
     let random_of_follower = StdRng::from_rng(&mut random);
-    let follower = Follower { http, address: stage_address, seen, random: random_of_follower, connections: 0 };
+    let follower = Follower { http, addresses: stage_addresses, seen, random: random_of_follower, connections: 0 };
     let mut following = JoinSet::new();
     following.spawn(follower.follow(counted));
 
@@ -106,7 +106,7 @@ async fn every_position_comes_once_over_restarts_and_reconnects() {
             router.stop().await;
         }
         router.start_again().await;
-        address.send_replace(router.address());
+        addresses.send_replace(vec![router.address()]);
     }
     let enough = connections.wait_for(|connections| *connections > RECONNECTS);
     tokio::time::timeout(PATIENCE, enough).await.expect("it reconnects").expect("it follows");

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use agent_router::auth::Principal;
 use agent_router::clock::Timestamp;
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Labels, Policy};
-use agent_router::journal::{Batch, Detail, Event, Head, Restored};
+use agent_router::journal::{Batch, Detail, Event, Head, NodeRow, NodeStanding, Restored};
 use agent_router::protocol::Version;
 use agent_router::router::{AnswerRead, Command, Effect, EndReason, Found, Ledger, Outbound, Step, Verdict};
 use serde_json::{Value, json};
@@ -47,6 +47,17 @@ impl Stage {
             sessions: Vec::new(),
             unsettled: Vec::new(),
             feed_acknowledged: Position(0),
+            pruned: Position(0),
+            nodes: Vec::new(),
+            node: NodeRow {
+                node: NodeId(1),
+                name: "node".into(),
+                epoch: 0,
+                standing: NodeStanding::Stopped,
+                version: "0".into(),
+                started_at: now,
+            },
+            alone: true,
         };
         let mut ledger = Ledger::restore(nothing, policy, Duration::from_secs(20), now);
         let mut step = Step::default();
@@ -82,7 +93,7 @@ impl Stage {
 
     fn open_as(&mut self, principal: &Principal) -> (SessionId, Vec<Effect>) {
         let session = SessionId::generate();
-        let effects = self.take(Command::Open { session, principal: principal.clone() });
+        let effects = self.take(Command::Open { session, principal: principal.clone(), sealed_credential: None });
         (session, effects)
     }
 

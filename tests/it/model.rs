@@ -31,9 +31,13 @@ use rand::{Rng, SeedableRng};
 
 use self::cast::Cast;
 use self::driver::Driver;
+use crate::journal::store::{BackEnd, on_each_back_end};
 
 /// Histories that each test plays unless it is told otherwise.
 const RUNS: u64 = 20;
+
+/// The same on Postgres, where each commit takes longer; what is decided does not depend on it.
+const RUNS_ON_POSTGRES: u64 = 4;
 
 /// Batches in a history.
 const BATCHES: usize = 150;
@@ -48,26 +52,30 @@ struct Mood {
     most_commands: usize,
 }
 
-#[tokio::test]
-async fn whatever_happens_the_router_keeps_to_the_protocol() {
-    play(Mood { failing: 2, restarts: 15, most_commands: 8 }).await;
+on_each_back_end! {
+    whatever_happens_the_router_keeps_to_the_protocol,
+    a_batch_that_fails_leaves_no_trace_and_a_restart_loses_nothing,
 }
 
-#[tokio::test]
-async fn a_batch_that_fails_leaves_no_trace_and_a_restart_loses_nothing() {
-    play(Mood { failing: 30, restarts: 60, most_commands: 4 }).await;
+async fn whatever_happens_the_router_keeps_to_the_protocol(back_end: BackEnd) {
+    play(Mood { failing: 2, restarts: 15, most_commands: 8 }, back_end).await;
 }
 
-async fn play(mood: Mood) {
+async fn a_batch_that_fails_leaves_no_trace_and_a_restart_loses_nothing(back_end: BackEnd) {
+    play(Mood { failing: 30, restarts: 60, most_commands: 4 }, back_end).await;
+}
+
+async fn play(mood: Mood, back_end: BackEnd) {
     let number = |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().expect("a number"));
+    let runs = if back_end == BackEnd::Postgres { RUNS_ON_POSTGRES } else { RUNS };
     let (first, runs) = match number("MODEL_SEED") {
         Some(seed) => (seed, number("MODEL_RUNS").unwrap_or(1)),
-        None => (rand::random_range(0..1_000_000_000), number("MODEL_RUNS").unwrap_or(RUNS)),
+        None => (rand::random_range(0..1_000_000_000), number("MODEL_RUNS").unwrap_or(runs)),
     };
     println!("histories with MODEL_SEED={first} and the {} that follow", runs - 1);
     for seed in first..first + runs {
         let _witness = Witness { seed };
-        history(seed, mood).await;
+        history(seed, mood, back_end).await;
     }
 }
 
@@ -84,7 +92,7 @@ impl Drop for Witness {
     }
 }
 
-async fn history(seed: u64, mood: Mood) {
+async fn history(seed: u64, mood: Mood, back_end: BackEnd) {
     let mut random = StdRng::seed_from_u64(seed);
     let policy = policy(&mut random);
     let limits = [
@@ -96,7 +104,7 @@ async fn history(seed: u64, mood: Mood) {
         policy.idempotency_ttl,
         policy.drain_delay,
     ];
-    let mut driver = Driver::start(policy).await;
+    let mut driver = Driver::start(policy, back_end).await;
     let mut cast = Cast::new(random);
     for batch in 0..BATCHES {
         driver.now = cast.pause(driver.now, driver.next_due(), &limits);

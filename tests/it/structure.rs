@@ -66,6 +66,8 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     ("csv", &["record"]),
     ("jsonwebtoken", &["auth"]),
+    ("chacha20poly1305", &["auth"]),
+    ("hkdf", &["auth"]),
     ("clap", &["cli"]),
 ];
 

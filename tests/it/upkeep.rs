@@ -322,7 +322,7 @@ async fn the_verifier_of_the_documentation_comes_to_the_same() {
     done(&router, &["journal", "erase", "--invocation", &ids[1], "--reason", "asked for"]);
     assert!(agree(&router).0.contains("erased payloads: 2"));
 
-    let journal = SqliteJournal::open(&SqliteOptions { path: router.journal(), node: "n".to_owned() }).await.unwrap();
+    let journal = SqliteJournal::open(&SqliteOptions::new(router.journal(), "n")).await.unwrap();
     let through = journal.prunable(Clock::start().now(), 4).await.unwrap().unwrap();
     let pruned = Detail::JournalPruned { through: through.position, hash: to_hex(&through.hash), events: 4 };
     let event = Event {

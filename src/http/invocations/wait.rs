@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::visible;
 use crate::http::Context;
@@ -22,16 +22,19 @@ pub(super) async fn ended(
     if wait.is_zero() {
         return visible(context, asker, id).await;
     }
-    // Asked for before looking: an end in between is not missed.
-    let mut waiter = context.router.waiter(id);
-    let found = visible(context, asker, id).await?;
-    if found.finished_at.is_some() {
-        return Ok(found);
+    let deadline = Instant::now() + wait;
+    loop {
+        // Asked for before looking: an end in between is not missed.
+        let mut waiter = context.router.waiter(id);
+        let found = visible(context, asker, id).await?;
+        if found.finished_at.is_some() || Instant::now() >= deadline || context.stopping.is_cancelled() {
+            return Ok(found);
+        }
+        // Who is woken finds the end as a rule; or the router does not know of it, and everybody is to look.
+        tokio::select! {
+            () = waiter.ended() => {}
+            () = sleep_until(deadline) => {}
+            () = context.stopping.cancelled() => {}
+        }
     }
-    tokio::select! {
-        () = waiter.ended() => {}
-        () = sleep(wait) => {}
-        () = context.stopping.cancelled() => {}
-    }
-    visible(context, asker, id).await
 }

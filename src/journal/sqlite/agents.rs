@@ -2,13 +2,11 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use sqlx::sqlite::SqliteRow;
 
 use crate::id::Identity;
-use crate::journal::sqlite::paging::bounded;
-use crate::journal::sqlite::row::Columns;
+use crate::journal::paging::bounded;
 use crate::journal::sqlite::{SqliteReader, error};
-use crate::journal::{AgentFilter, AgentPage, AgentRecord, JournalError};
+use crate::journal::{AgentFilter, AgentPage, AgentRecord, JournalError, row};
 
 /// A page ends once what its agents registered weighs this much.
 const MAX_BYTES: usize = 8 << 20;
@@ -18,7 +16,8 @@ macro_rules! agents {
     ($($rest:literal),+) => {
         concat!(
             "SELECT agents.agent_id, last_seen, event.at AS registered_at,
-                 coalesce(event.payload, registration) AS registration, here.connected_at, here.version
+                 coalesce(event.payload, registration) AS registration, here.connected_at, here.version,
+                 (SELECT name FROM nodes WHERE nodes.code = here.node) AS node
              FROM ", $($rest),+
         )
     };
@@ -86,7 +85,7 @@ impl SqliteReader {
         let mut agents: Vec<AgentRecord> = Vec::new();
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await.map_err(error::unavailable)? {
-            let agent = record(&row)?;
+            let agent = row::agent_record(&row)?;
             bytes += agent.registration.as_ref().map_or(0, Bytes::len);
             agents.push(agent);
             if bytes >= MAX_BYTES {
@@ -101,19 +100,6 @@ impl SqliteReader {
     /// One agent.
     pub async fn agent(&self, agent: &Identity) -> Result<Option<AgentRecord>, JournalError> {
         let row = sqlx::query(AGENT).bind(agent.to_string()).fetch_optional(&self.pool).await;
-        row.map_err(error::unavailable)?.as_ref().map(record).transpose()
+        row.map_err(error::unavailable)?.as_ref().map(|row| row::agent_record(row)).transpose()
     }
-}
-
-fn record(row: &SqliteRow) -> Result<AgentRecord, JournalError> {
-    let columns = Columns::of("agents", row);
-    let connected_at = columns.optional_time("connected_at")?;
-    Ok(AgentRecord {
-        agent: columns.identity("agent_id")?,
-        registered_at: columns.optional_time("registered_at")?,
-        registration: columns.bytes("registration")?,
-        connected_at,
-        version: columns.optional_number("version")?,
-        last_seen: columns.optional_time("last_seen")?.filter(|_| connected_at.is_none()),
-    })
 }

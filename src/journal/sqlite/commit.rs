@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use sqlx::{Connection, SqliteConnection};
 
+use crate::id::NodeId;
+use crate::journal::seal::Salts;
 use crate::journal::sqlite::cells::Layout;
-use crate::journal::sqlite::encode::{AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, Node, SESSIONS};
+use crate::journal::sqlite::encode::{AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, NODES, Node, SESSIONS};
 use crate::journal::sqlite::index::{ERAS, POSTINGS, Tail};
 use crate::journal::sqlite::{SqliteReader, error, migration, upkeep};
 use crate::journal::{Batch, Head, JournalError};
@@ -52,10 +54,18 @@ fn text(further: Vec<String>) -> &'static str {
             "sessions",
             SESSIONS,
             "$11",
-            "ON CONFLICT DO UPDATE SET registered = excluded.registered, version = excluded.version",
+            "ON CONFLICT DO UPDATE SET registered = excluded.registered, version = excluded.version,
+                 standing = excluded.standing, max_in_flight = excluded.max_in_flight",
         ),
         delete("sessions", ENDED, "$12"),
         "UPDATE feed SET acknowledged = $13 WHERE $13 IS NOT NULL".to_owned(),
+        insert(
+            "nodes",
+            NODES,
+            "$16",
+            "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, standing = excluded.standing, version = excluded.version,
+                 started_at = excluded.started_at",
+        ),
         insert("invocations", INVOCATIONS, "$14", ""),
     ];
     let last = [
@@ -119,6 +129,7 @@ impl Writer {
         mut connection: SqliteConnection,
         lock: File,
         node: &str,
+        salts: Salts,
         reader: SqliteReader,
     ) -> Result<Self, JournalError> {
         sqlx::query(ADD_NODE).bind(node).execute(&mut connection).await.map_err(error::unavailable)?;
@@ -128,12 +139,17 @@ impl Writer {
         Ok(Self {
             connection,
             reader,
-            node: Node { name: node.to_owned(), code: code.map_err(error::unavailable)? },
+            node: Node { name: node.to_owned(), code: code.map_err(error::unavailable)?, salts },
             head,
             tail,
             unresolved: false,
             _lock: lock,
         })
+    }
+
+    /// The number of this router.
+    pub(super) const fn node(&self) -> NodeId {
+        NodeId(self.node.code)
     }
 
     /// Commits the batch. The head moves on only if it is on the disk.
@@ -172,7 +188,8 @@ impl Writer {
             .bind(encoded.ended)
             .bind(batch.feed_acknowledged.map(|position| position.0))
             .bind(encoded.accepted)
-            .bind(encoded.changed);
+            .bind(encoded.changed)
+            .bind(encoded.nodes);
         let query = if upkeep {
             let through = batch.pruned.map(|pruned| pruned.position.0);
             query.bind(encoded.erased).bind(through).bind(batch.pruned.map(|pruned| pruned.hash.to_vec()))

@@ -6,16 +6,17 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, Position, SessionId};
+use crate::id::{Position, SessionId};
 use crate::invocation::{Finished, Invocation, Outcome, State};
-use crate::journal::chain::{self, Link, SALT_BYTES};
+use crate::journal::chain::SALT_BYTES;
+use crate::journal::row;
+use crate::journal::seal::{Salts, Sealed};
 use crate::journal::sqlite::cells::Cell::{
     Digest, Id, Integer, OptionalBytes, OptionalDigest, OptionalId, OptionalInteger, OptionalText, Text,
 };
 use crate::journal::sqlite::cells::{Layout, Rows};
 use crate::journal::sqlite::index::Tail;
-use crate::journal::sqlite::row;
-use crate::journal::{AgentRow, Batch, Erased, Event, Head, JournalError, SessionRow};
+use crate::journal::{AgentRow, Batch, Erased, Head, JournalError, NodeRow, SessionRow};
 
 pub(super) const JOURNAL: Layout = Layout(&[
     ("position", Integer),
@@ -41,6 +42,18 @@ pub(super) const SESSIONS: Layout = Layout(&[
     ("registered", OptionalInteger),
     ("version", Integer),
     ("connected_at", Integer),
+    ("node", Integer),
+    ("standing", Integer),
+    ("max_in_flight", Integer),
+]);
+
+pub(super) const NODES: Layout = Layout(&[
+    ("code", Integer),
+    ("name", Text),
+    ("epoch", Integer),
+    ("standing", Integer),
+    ("version", Text),
+    ("started_at", Integer),
 ]);
 
 pub(super) const ENDED: Layout = Layout(&[("id", Id)]);
@@ -77,6 +90,7 @@ pub(super) const INVOCATIONS: Layout = Layout(&[
     ("caller", Text),
     ("origin", Integer),
     ("origin_session", OptionalId),
+    ("home", Integer),
     ("additions", Integer),
     ("accepted", Integer),
     ("accepted_at", Integer),
@@ -108,6 +122,7 @@ pub(super) struct Encoded {
     pub(super) accepted: Vec<u8>,
     pub(super) changed: Vec<u8>,
     pub(super) erased: Vec<u8>,
+    pub(super) nodes: Vec<u8>,
 }
 
 /// Who writes: the name, which is hashed, and its number in `nodes`.
@@ -115,6 +130,7 @@ pub(super) struct Encoded {
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) code: i64,
+    pub(super) salts: Salts,
 }
 
 impl Encoded {
@@ -123,11 +139,9 @@ impl Encoded {
         let mut heap = Vec::with_capacity(heap_size(batch));
         let mut events = Rows::new(JOURNAL, batch.events.len(), &mut heap);
         for event in &batch.events {
-            if event.position != newest.position.next() {
-                let what = format!("a batch's event {} does not follow {}", event.position, newest.position);
-                return Err(JournalError::Unavailable(what));
-            }
-            newest = Head { position: event.position, hash: pack_event(&mut events, event, &newest.hash, node)? };
+            let sealed = Sealed::new(event, &newest, &node.name, node.salts)?;
+            newest = sealed.head();
+            pack_event(&mut events, &sealed, node);
         }
         let events = events.into_cells();
         let (eras, postings) = tail.pack(&batch.events, &mut heap);
@@ -144,6 +158,7 @@ impl Encoded {
             accepted: pack(INVOCATIONS, &mut heap, &batch.accepted, pack_accepted),
             changed: pack(CHANGED, &mut heap, &batch.changed, pack_changed),
             erased: pack(ERASED, &mut heap, &batch.erased, pack_erased),
+            nodes: pack(NODES, &mut heap, &batch.nodes, pack_node),
             heap,
         })
     }
@@ -161,41 +176,20 @@ fn pack<T>(
     rows.into_cells()
 }
 
-/// Packs the event; gives back its hash.
-fn pack_event(rows: &mut Rows<'_>, event: &Event, previous: &[u8; 32], node: &Node) -> Result<[u8; 32], JournalError> {
-    let kind = event.detail.kind().code();
-    let invocation = event.invocation.as_ref().map(|id| &id.0.as_bytes()[..]);
-    let agent = event.agent.as_ref().map(Identity::as_str);
-    let caller = event.caller.as_ref().map(Identity::as_str);
-    let detail = serde_json::to_string(&event.detail)
-        .map_err(|_| JournalError::Unavailable("an event could not be encoded".to_owned()))?;
-    let salt: [u8; SALT_BYTES] = if event.payload.is_some() { rand::random() } else { [0; SALT_BYTES] };
-    let payload_hash = event.payload.as_ref().map(|payload| chain::payload_hash(&salt, payload));
-    let link = Link {
-        position: event.position.0,
-        at: event.at.as_micros(),
-        kind,
-        node: &node.name,
-        invocation,
-        agent,
-        caller,
-        detail: &detail,
-        payload_hash: payload_hash.as_ref().map(|digest| &digest[..]),
-    };
-    let hash = link.hash(previous);
-    rows.integer(link.position)
-        .integer(link.at)
-        .integer(kind)
+fn pack_event(rows: &mut Rows<'_>, sealed: &Sealed<'_>, node: &Node) {
+    let event = sealed.event;
+    rows.integer(event.position.0)
+        .integer(event.at.as_micros())
+        .integer(event.detail.kind().code())
         .integer(node.code)
-        .bytes(invocation.unwrap_or(&[0; 16]))
-        .optional_heaped(agent.map(str::as_bytes))
-        .optional_heaped(caller.map(str::as_bytes))
-        .heaped(detail.as_bytes())
-        .bytes(&hash)
-        .bytes(&payload_hash.unwrap_or_default())
-        .bytes(&salt)
+        .bytes(event.invocation.as_ref().map_or(&[0; 16], |id| id.0.as_bytes()))
+        .optional_heaped(event.agent.as_ref().map(|agent| agent.as_str().as_bytes()))
+        .optional_heaped(event.caller.as_ref().map(|caller| caller.as_str().as_bytes()))
+        .heaped(sealed.detail.as_bytes())
+        .bytes(&sealed.hash)
+        .bytes(&sealed.payload_hash.unwrap_or_default())
+        .bytes(&sealed.salt.unwrap_or([0; SALT_BYTES]))
         .optional_heaped(event.payload.as_deref());
-    Ok(hash)
 }
 
 fn pack_agent(rows: &mut Rows<'_>, row: &AgentRow) {
@@ -209,7 +203,19 @@ fn pack_session(rows: &mut Rows<'_>, row: &SessionRow) {
         .heaped(row.identity.as_str().as_bytes())
         .optional_integer(row.registered.map(|position| position.0))
         .integer(row.version)
-        .integer(row.connected_at.as_micros());
+        .integer(row.connected_at.as_micros())
+        .integer(row.node.0)
+        .integer(row.standing as i64)
+        .integer(row.max_in_flight);
+}
+
+fn pack_node(rows: &mut Rows<'_>, row: &NodeRow) {
+    rows.integer(row.node.0)
+        .heaped(row.name.as_bytes())
+        .integer(row.epoch)
+        .integer(row.standing as i64)
+        .heaped(row.version.as_bytes())
+        .integer(row.started_at.as_micros());
 }
 
 fn pack_erased(rows: &mut Rows<'_>, erased: &Erased) {
@@ -254,6 +260,7 @@ fn pack_accepted(rows: &mut Rows<'_>, invocation: &Invocation) {
         .heaped(invocation.caller.as_str().as_bytes())
         .integer(origin)
         .bytes(&session_bytes(origin_session))
+        .integer(invocation.home.0)
         .integer(invocation.additions)
         .integer(invocation.accepted.0)
         .integer(invocation.accepted_at.as_micros())

@@ -2,20 +2,17 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use serde::Deserialize;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{Executor, Sqlite, SqliteConnection};
 
 use crate::clock::Timestamp;
-use crate::id::{Identity, Position, SessionId};
-use crate::journal::sqlite::index::Term;
-use crate::journal::sqlite::matches::{self, Search};
-use crate::journal::sqlite::paging::{InOrder, Span, bounded, in_order};
+use crate::id::{Identity, Position};
+use crate::journal::paging::{InOrder, Span, bounded, in_order};
 use crate::journal::sqlite::reader::json;
-use crate::journal::sqlite::row::Columns;
-use crate::journal::sqlite::{SqliteReader, error};
-use crate::journal::{EventKind, EventRecord, FeedEvent, HistoryFilter, HistoryPage, JournalError, Notice, Order};
+use crate::journal::sqlite::{SqliteReader, error, matches};
+use crate::journal::terms::{self, Search};
+use crate::journal::{EventRecord, FeedEvent, HistoryFilter, HistoryPage, JournalError, Order, row};
 
 /// The columns of an event, from `journal` and `nodes`.
 macro_rules! events {
@@ -166,7 +163,7 @@ impl SqliteReader {
             .fetch_all(&self.pool)
             .await
             .map_err(error::unavailable)?;
-        let events = rows.iter().map(feed_event).collect::<Result<Vec<_>, _>>()?;
+        let events = rows.iter().map(|row| row::feed_event(row)).collect::<Result<Vec<_>, _>>()?;
         let looked_at = match events.last() {
             _ if events.len() < limit => head.max(after),
             Some(last) => last.position,
@@ -184,14 +181,14 @@ async fn of_index(
     places: Span,
     found: &mut Found,
 ) -> Result<(), JournalError> {
-    let terms = terms(filter);
+    let terms = terms::of_events(filter);
     if terms.is_empty() && filter.kinds.is_empty() {
         return fetch(matching(OF_TIME.sql(order), filter, places, found.wanted())?, snapshot, found).await;
     }
     let times = Span::of_time(filter.from, filter.until);
     let mut search = Search::new(terms, &filter.kinds, order, places, times);
     while !found.is_full()
-        && let Some(indexed) = search.next(snapshot).await?
+        && let Some(indexed) = matches::next(&mut search, snapshot).await?
     {
         for lot in indexed.chunks(LOT.max(found.limit)) {
             let query = matching(AT.sql(order), filter, places, found.wanted())?.bind(json(lot)?);
@@ -220,17 +217,6 @@ async fn of_tail(
         .bind(filter.request_id.clone())
         .bind(filter.session_id.clone());
     fetch(query, snapshot, found).await
-}
-
-/// What the index is asked for, the rarest first.
-fn terms(filter: &HistoryFilter) -> Vec<Term<'_>> {
-    let terms = [
-        filter.request_id.as_deref().map(Term::RequestId),
-        filter.session_id.as_deref().map(Term::SessionId),
-        filter.agent.as_ref().map(Identity::as_str).map(Term::Agent),
-        filter.caller.as_ref().map(Identity::as_str).map(Term::Caller),
-    ];
-    terms.into_iter().flatten().collect()
 }
 
 /// A query with what [`matching`] needs.
@@ -263,7 +249,7 @@ async fn fetch(
     while !found.is_full()
         && let Some(row) = rows.try_next().await.map_err(error::unavailable)?
     {
-        found.push(event(&row)?);
+        found.push(row::event(&row)?);
     }
     Ok(())
 }
@@ -297,49 +283,4 @@ impl Found {
     fn into_page(self) -> HistoryPage {
         HistoryPage { more: self.is_full(), events: self.events }
     }
-}
-
-pub(super) fn event(row: &SqliteRow) -> Result<EventRecord, JournalError> {
-    let columns = Columns::of("journal", row);
-    Ok(EventRecord {
-        position: columns.position("position")?,
-        at: columns.time("at")?,
-        kind: kind(&columns)?,
-        node: columns.get("node")?,
-        invocation: columns.invocation_id("invocation_id")?,
-        agent: columns.optional_identity("agent_id")?,
-        caller: columns.optional_identity("caller")?,
-        detail: columns.get("detail")?,
-        payload: columns.bytes("payload")?,
-        payload_hash: columns.optional_digest("payload_hash")?,
-        salt: columns.salt("salt")?,
-        hash: columns.digest("hash")?,
-    })
-}
-
-fn kind(columns: &Columns<'_>) -> Result<EventKind, JournalError> {
-    let code = columns.get("kind")?;
-    EventKind::from_code(code).ok_or_else(|| columns.damaged("kind", format!("is {code}")))
-}
-
-fn feed_event(row: &SqliteRow) -> Result<FeedEvent, JournalError> {
-    /// What the feed needs of a registration's detail.
-    #[derive(Deserialize)]
-    struct Registration {
-        session: SessionId,
-    }
-
-    let columns = Columns::of("journal", row);
-    let payload = || columns.required("payload", columns.bytes("payload")?);
-    let notice = match kind(&columns)? {
-        EventKind::AgentRegistered => {
-            let detail: Registration = serde_json::from_str(columns.get("detail")?)
-                .map_err(|_| columns.damaged("detail", "names no session"))?;
-            Notice::Registered { session: detail.session, payload: payload()? }
-        }
-        EventKind::AgentLogged => Notice::Logged { body: payload()? },
-        EventKind::AgentDisconnected => Notice::Unregistered,
-        other => return Err(columns.damaged("kind", format!("is {}, which is not for the feed", other.as_str()))),
-    };
-    Ok(FeedEvent { position: columns.position("position")?, agent: columns.identity("agent_id")?, notice })
 }

@@ -8,7 +8,6 @@
 //! invocation's few events become one posting, most often, and the commit of a single event touches no page of the index.
 //! Readers look at each event of the tail.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,10 +16,8 @@ use crate::id::Identity;
 use crate::invocation::Labels;
 use crate::journal::sqlite::cells::Cell::{Bytes, Integer, Text};
 use crate::journal::sqlite::cells::{Layout, Rows};
+use crate::journal::terms::{ERA, Term, era};
 use crate::journal::{Event, EventKind};
-
-/// Positions to an era.
-pub(super) const ERA: i64 = 4096;
 
 /// So many events are not left out of the index.
 const TAIL: usize = 2048;
@@ -29,40 +26,6 @@ pub(super) const ERAS: Layout =
     Layout(&[("era", Integer), ("indexed", Integer), ("first_at", Integer), ("last_at", Integer)]);
 
 pub(super) const POSTINGS: Layout = Layout(&[("era", Integer), ("term", Text), ("offsets", Bytes)]);
-
-/// The era of a place.
-pub(super) const fn era(place: i64) -> i64 {
-    place.div_euclid(ERA)
-}
-
-/// What an event can be found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Term<'a> {
-    Agent(&'a str),
-    Caller(&'a str),
-    Kind(EventKind),
-    RequestId(&'a str),
-    SessionId(&'a str),
-}
-
-impl<'a> Term<'a> {
-    /// The letter and the value, which together are the text in the table.
-    fn parts(self) -> (&'static str, Cow<'a, str>) {
-        match self {
-            Self::Agent(agent) => ("a", agent.into()),
-            Self::Caller(caller) => ("c", caller.into()),
-            Self::Kind(kind) => ("k", kind.code().to_string().into()),
-            Self::RequestId(id) => ("r", id.into()),
-            Self::SessionId(id) => ("s", id.into()),
-        }
-    }
-
-    /// The text in the table.
-    pub(super) fn text(self) -> String {
-        let (letter, value) = self.parts();
-        format!("{letter}{value}")
-    }
-}
 
 /// An event as the index sees it.
 #[derive(Clone, Debug)]

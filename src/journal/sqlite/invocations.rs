@@ -7,14 +7,13 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Sqlite, SqliteConnection};
 
-use crate::id::{Identity, InvocationId, Position};
+use crate::id::{InvocationId, Position};
 use crate::invocation::StateName;
-use crate::journal::sqlite::index::Term;
-use crate::journal::sqlite::matches::{self, Search};
-use crate::journal::sqlite::paging::{InOrder, Span, bounded, in_order};
-use crate::journal::sqlite::reader::{json, record};
-use crate::journal::sqlite::row::Columns;
-use crate::journal::sqlite::{SqliteReader, error};
+use crate::journal::paging::{InOrder, Span, bounded, in_order};
+use crate::journal::row::{self, Columns};
+use crate::journal::sqlite::reader::json;
+use crate::journal::sqlite::{SqliteReader, error, matches};
+use crate::journal::terms::{self, Search};
 use crate::journal::{EventKind, InvocationFilter, InvocationPage, InvocationRecord, JournalError, Order};
 
 /// Invocations that are looked at for one page, at most: a filter that hardly any of them matches takes many short pages,
@@ -239,10 +238,10 @@ async fn of_index(
     limit: usize,
 ) -> Result<Finding, JournalError> {
     let times = Span::of_time(filter.from, filter.until);
-    let mut search = Search::new(terms(filter), &[EventKind::InvocationAccepted], order, places, times);
+    let mut search = Search::new(terms::of_invocations(filter), &[EventKind::InvocationAccepted], order, places, times);
     let mut found = Vec::new();
     let mut looked_at = 0;
-    while let Some(acceptances) = search.next(snapshot).await? {
+    while let Some(acceptances) = matches::next(&mut search, snapshot).await? {
         for lot in acceptances.chunks(LOT.max(limit)) {
             let query = matching(AT.sql(order), filter, places, limit - found.len()).bind(json(lot)?);
             found.append(&mut find(query, snapshot).await?);
@@ -253,17 +252,6 @@ async fn of_index(
         }
     }
     Ok((found, None))
-}
-
-/// What the index of events is asked for, the rarest first.
-fn terms(filter: &InvocationFilter) -> Vec<Term<'_>> {
-    let terms = [
-        filter.request_id.as_deref().map(Term::RequestId),
-        filter.session_id.as_deref().map(Term::SessionId),
-        filter.agent.as_ref().map(Identity::as_str).map(Term::Agent),
-        filter.caller.as_ref().map(Identity::as_str).map(Term::Caller),
-    ];
-    terms.into_iter().flatten().collect()
 }
 
 /// A query with what [`matching`] needs.
@@ -295,8 +283,8 @@ async fn find(
         let columns = Columns::of("invocations", row);
         Ok(Found {
             id: columns.required("id", columns.invocation_id("id")?)?,
-            accepted: columns.get("accepted")?,
-            bytes: columns.get("bytes")?,
+            accepted: columns.integer("accepted")?,
+            bytes: columns.integer("bytes")?,
         })
     };
     query.fetch_all(snapshot).await.map_err(error::unavailable)?.iter().map(found).collect()
@@ -311,7 +299,7 @@ async fn load(
     let mut rows = sqlx::query(RECORDS).bind(json(&ids)?).fetch(snapshot);
     let mut records = Vec::with_capacity(ids.len());
     while let Some(row) = rows.try_next().await.map_err(error::unavailable)? {
-        records.push(record(&row)?);
+        records.push(row::record(&row)?);
     }
     match order {
         Order::Ascending => records.sort_by_key(|record| record.accepted),

@@ -2,27 +2,17 @@
 
 use std::path::Path;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::journal::JournalError;
+use crate::journal::migration::{self, Migration};
 use crate::journal::sqlite::{error, open};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 pub(super) const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
 pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-
-/// One step of the schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Migration {
-    /// Its number; they are applied in this order.
-    pub version: i64,
-    /// What it is about.
-    pub name: &'static str,
-    /// Whether the file has it.
-    pub applied: bool,
-}
 
 /// Creates the file if it is missing and applies what is pending; gives back what was applied now.
 ///
@@ -40,7 +30,7 @@ pub async fn migrate(path: &Path) -> Result<Vec<Migration>, JournalError> {
 /// Every migration that this version knows, and whether the file has it. Changes nothing; a router may be running.
 pub async fn migration_status(path: &Path) -> Result<Vec<Migration>, JournalError> {
     if !path.exists() {
-        return Ok(known(&[]));
+        return Ok(migration::listed(&MIGRATOR, &[]));
     }
     let readers = open::readers(path, 1).await?;
     let mut connection = readers.acquire().await.map_err(error::unavailable)?;
@@ -49,54 +39,21 @@ pub async fn migration_status(path: &Path) -> Result<Vec<Migration>, JournalErro
 
 /// Brings the schema to this version's. What is there already is checked to be what it was when it was applied.
 pub(super) async fn apply(connection: &mut SqliteConnection) -> Result<(), JournalError> {
-    refuse_newer(&applied(connection).await?)?;
-    MIGRATOR.run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMismatch(found) | MigrateError::Dirty(found) => JournalError::Schema {
-            found,
-            wanted: newest(),
-            advice: "that migration is not the one that this version knows; use the version that applied it",
-        },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error::unavailable(error),
-        _ => JournalError::Unavailable("a migration could not be applied".to_owned()),
-    })
+    migration::refuse_newer(&MIGRATOR, &applied(connection).await?)?;
+    MIGRATOR.run(connection).await.map_err(|error| migration::failed(&MIGRATOR, error, error::unavailable))
 }
 
 /// Refuses any schema but this version's.
 pub(super) async fn require_current(connection: &mut SqliteConnection) -> Result<(), JournalError> {
     let applied = applied(connection).await?;
-    refuse_newer(&applied)?;
-    match applied.last().copied().unwrap_or(0) {
-        found if found == newest() => Ok(()),
-        found => Err(JournalError::Schema { found, wanted: newest(), advice: "run `agent-router migrate`" }),
-    }
+    migration::refuse_newer(&MIGRATOR, &applied)?;
+    migration::refuse_older(&MIGRATOR, &applied)
 }
 
 async fn status(connection: &mut SqliteConnection) -> Result<Vec<Migration>, JournalError> {
     let applied = applied(connection).await?;
-    refuse_newer(&applied)?;
-    Ok(known(&applied))
-}
-
-fn known(applied: &[i64]) -> Vec<Migration> {
-    let step = |migration: &'static sqlx::migrate::Migration| Migration {
-        version: migration.version,
-        name: &migration.description,
-        applied: applied.contains(&migration.version),
-    };
-    MIGRATOR.iter().map(step).collect()
-}
-
-fn newest() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
-}
-
-fn refuse_newer(applied: &[i64]) -> Result<(), JournalError> {
-    match applied.last() {
-        Some(&found) if found > newest() => {
-            Err(JournalError::Schema { found, wanted: newest(), advice: "use the newer version of agent-router" })
-        }
-        _ => Ok(()),
-    }
+    migration::refuse_newer(&MIGRATOR, &applied)?;
+    Ok(migration::listed(&MIGRATOR, &applied))
 }
 
 /// The numbers of the migrations that the file has, in order.

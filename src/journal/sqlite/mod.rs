@@ -10,9 +10,8 @@
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
-//! paging      from where to where, and in which order
-//! backup      a copy of a journal that may be written to meanwhile
-//! row         a row → the types of the contract; an impossible row is an error
+//! //! backup      a copy of a journal that may be written to meanwhile
+//! row         how the columns of a row are read
 //! ```
 
 mod agents;
@@ -28,7 +27,6 @@ mod matches;
 mod migration;
 mod open;
 mod pages;
-mod paging;
 mod reader;
 mod row;
 mod upkeep;
@@ -40,16 +38,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
+pub use crate::journal::migration::Migration;
 pub use backup::backup;
-pub use migration::{Migration, migrate, migration_status};
+pub use migration::{migrate, migration_status};
 pub use reader::SqliteReader;
 
 use crate::clock::Timestamp;
-use crate::id::{Identity, InvocationId, Position};
+use crate::id::{Identity, InvocationId, Position, SessionId};
 use crate::invocation::Invocation;
+use crate::journal::seal::Salts;
 use crate::journal::{
     AgentFilter, AgentPage, AgentRecord, Batch, FeedEvent, Head, HistoryFilter, HistoryPage, InvocationFilter,
-    InvocationPage, InvocationRecord, Journal, JournalError, Lookup, Order, Restored, Verification,
+    InvocationPage, InvocationRecord, Journal, JournalError, Lookup, NodeRecord, Order, Restored, SessionRow,
+    Verification,
 };
 use commit::Writer;
 
@@ -60,6 +61,16 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// The name of this router, which each of its events carries.
     pub node: String,
+    /// Where the salts of payloads come from.
+    pub salts: Salts,
+}
+
+impl SqliteOptions {
+    /// With salts that nobody can guess.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, node: impl Into<String>) -> Self {
+        Self { path: path.into(), node: node.into(), salts: Salts::Random }
+    }
 }
 
 /// A journal in a SQLite file that this process alone writes to.
@@ -84,7 +95,7 @@ impl SqliteJournal {
         migration::apply(&mut connection).await?;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
-        let writer = Writer::new(connection, lock, &options.node, own_reader.clone()).await?;
+        let writer = Writer::new(connection, lock, &options.node, options.salts, own_reader.clone()).await?;
         Ok(Self { path: options.path.clone(), writer: Mutex::new(Some(writer)), reader, own_reader })
     }
 }
@@ -92,7 +103,16 @@ impl SqliteJournal {
 #[async_trait]
 impl Journal for SqliteJournal {
     async fn restore(&self) -> Result<Restored, JournalError> {
-        self.reader.restore().await
+        let node = self.writer.lock().await.as_ref().map(Writer::node).ok_or_else(closed)?;
+        self.reader.restore(node).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, JournalError> {
+        self.reader.nodes().await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError> {
+        self.reader.session(id).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {

@@ -6,8 +6,8 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
 use crate::id::Position;
-use crate::journal::sqlite::{SqliteReader, error, history};
-use crate::journal::{EventRecord, JournalError};
+use crate::journal::sqlite::{SqliteReader, error};
+use crate::journal::{EventRecord, JournalError, row};
 
 /// Events read at a time: a reader that stays in one transaction keeps the write-ahead log from being folded in.
 const EVENTS: i64 = 1000;
@@ -42,7 +42,7 @@ impl SqliteReader {
         let mut rows = page(after, up_to).fetch(&self.pool);
         let mut events = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(error::unavailable)? {
-            events.push(history::event(&row)?);
+            events.push(row::event(&row)?);
         }
         Ok(events)
     }

@@ -7,15 +7,21 @@ use futures_util::TryStreamExt;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use crate::id::{InvocationId, Position};
+use crate::id::{InvocationId, NodeId, Position, SessionId};
 use crate::invocation::Invocation;
-use crate::journal::sqlite::row::{self, Columns};
+use crate::journal::row::{self, Columns};
 use crate::journal::sqlite::{error, migration, open};
-use crate::journal::{AgentRow, Head, InvocationRecord, JournalError, Lookup, Restored, SessionRow};
+use crate::journal::{Head, InvocationRecord, JournalError, Lookup, NodeRecord, NodeRow, Restored, SessionRow};
 
 pub(super) const HEAD: &str = "SELECT position, hash FROM journal_head";
 pub(super) const AGENTS: &str = "SELECT agent_id, registered, last_seen FROM agents ORDER BY agent_id";
-pub(super) const SESSIONS: &str = "SELECT id, identity, registered, version, connected_at FROM sessions ORDER BY id";
+pub(super) const SESSIONS: &str = "SELECT id, identity, registered, version, connected_at, node, standing, max_in_flight, NULL AS sealed_credential FROM sessions ORDER BY id";
+pub(super) const SESSION: &str = "SELECT id, identity, registered, version, connected_at, node, standing, max_in_flight, NULL AS sealed_credential FROM sessions WHERE id = $1";
+pub(super) const NODES: &str = "
+SELECT code, name, epoch, standing, version, started_at, NULL AS renewed_at,
+    (SELECT count(*) FROM sessions WHERE sessions.node = nodes.code) AS sessions
+FROM nodes ORDER BY name";
+pub(super) const PRUNED: &str = "SELECT position FROM pruned";
 pub(super) const UNSETTLED: &str =
     "SELECT * FROM invocations WHERE state < 5 OR plain_unanswered = 1 OR reply <> 0 ORDER BY accepted";
 pub(super) const ACKNOWLEDGED: &str = "SELECT acknowledged FROM feed";
@@ -72,28 +78,51 @@ impl SqliteReader {
     /// The newest event.
     pub async fn head(&self) -> Result<Head, JournalError> {
         let row = sqlx::query(HEAD).fetch_one(&self.pool).await.map_err(error::unavailable)?;
-        head(&row)
+        row::head(&row)
     }
 
-    pub(super) async fn restore(&self) -> Result<Restored, JournalError> {
+    pub(super) async fn restore(&self, node: NodeId) -> Result<Restored, JournalError> {
         // One transaction, so that all of it is of one moment.
         let mut snapshot = self.pool.begin().await.map_err(error::unavailable)?;
         let at = sqlx::query(HEAD).fetch_one(&mut *snapshot).await.map_err(error::unavailable)?;
         let agents = sqlx::query(AGENTS).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
         let sessions = sqlx::query(SESSIONS).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
+        let nodes = sqlx::query(NODES).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
         let acknowledged = sqlx::query_scalar(ACKNOWLEDGED).fetch_one(&mut *snapshot).await;
+        let pruned = sqlx::query_scalar(PRUNED).fetch_one(&mut *snapshot).await;
         let mut unsettled = Vec::new();
         let mut rows = sqlx::query(UNSETTLED).fetch(&mut *snapshot);
         while let Some(row) = rows.try_next().await.map_err(error::unavailable)? {
             unsettled.push(row::invocation(&row)?);
         }
+        let nodes: Vec<NodeRow> = nodes.iter().map(|row| row::node(row)).collect::<Result<_, _>>()?;
         Ok(Restored {
-            head: head(&at)?,
-            agents: agents.iter().map(agent).collect::<Result<_, _>>()?,
-            sessions: sessions.iter().map(session).collect::<Result<_, _>>()?,
+            head: row::head(&at)?,
+            agents: agents.iter().map(|row| row::agent(row)).collect::<Result<_, _>>()?,
+            sessions: sessions.iter().map(|row| row::session(row)).collect::<Result<_, _>>()?,
             unsettled,
             feed_acknowledged: Position(acknowledged.map_err(error::unavailable)?),
+            pruned: Position(pruned.map_err(error::unavailable)?),
+            node: nodes.iter().find(|row| row.node == node).cloned().ok_or_else(|| JournalError::Damaged {
+                table: "nodes",
+                column: "code",
+                what: "this router has no row".to_owned(),
+            })?,
+            nodes,
+            alone: true,
         })
+    }
+
+    pub(super) async fn nodes(&self) -> Result<Vec<NodeRecord>, JournalError> {
+        let rows = sqlx::query(NODES).fetch_all(&self.pool).await.map_err(error::unavailable)?;
+        let nodes: Vec<NodeRecord> = rows.iter().map(|row| row::node_record(row)).collect::<Result<_, _>>()?;
+        Ok(nodes.into_iter().filter(|node| node.row.epoch > 0).collect())
+    }
+
+    pub(super) async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError> {
+        let id = id.0.as_bytes().to_vec();
+        let row = sqlx::query(SESSION).bind(id).fetch_optional(&self.pool).await.map_err(error::unavailable)?;
+        row.as_ref().map(|row| row::session(row)).transpose()
     }
 
     pub(super) async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
@@ -132,64 +161,13 @@ impl SqliteReader {
     pub async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, JournalError> {
         let id = id.0.as_bytes().to_vec();
         let row = sqlx::query(INVOCATION).bind(id).fetch_optional(&self.pool).await.map_err(error::unavailable)?;
-        row.as_ref().map(record).transpose()
+        row.as_ref().map(|row| row::record(row)).transpose()
     }
 
     /// Waits for those who read, and lets the file go.
     pub async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-pub(super) fn head(row: &SqliteRow) -> Result<Head, JournalError> {
-    let columns = Columns::of("journal_head", row);
-    Ok(Head { position: columns.position("position")?, hash: columns.digest("hash")? })
-}
-
-fn agent(row: &SqliteRow) -> Result<AgentRow, JournalError> {
-    let columns = Columns::of("agents", row);
-    Ok(AgentRow {
-        agent: columns.identity("agent_id")?,
-        registered: columns.optional_position("registered")?,
-        last_seen: columns.optional_time("last_seen")?,
-    })
-}
-
-fn session(row: &SqliteRow) -> Result<SessionRow, JournalError> {
-    let columns = Columns::of("sessions", row);
-    Ok(SessionRow {
-        session: columns.required("id", columns.session("id")?)?,
-        identity: columns.identity("identity")?,
-        registered: columns.optional_position("registered")?,
-        version: columns.number("version")?,
-        connected_at: columns.time("connected_at")?,
-    })
-}
-
-pub(super) fn record(row: &SqliteRow) -> Result<InvocationRecord, JournalError> {
-    let invocation = row::invocation(row)?;
-    let columns = Columns::of("invocations", row);
-    let finished = invocation.finished();
-    Ok(InvocationRecord {
-        id: invocation.id,
-        accepted: invocation.accepted,
-        state: invocation.state_name(),
-        agent: invocation.agent,
-        caller: invocation.caller,
-        attempt: invocation.attempt,
-        max_attempts: invocation.terms.max_attempts,
-        request_id: invocation.labels.request_id.as_deref().map(str::to_owned),
-        session_id: invocation.labels.session_id.as_deref().map(str::to_owned),
-        accepted_at: invocation.accepted_at,
-        delivered_at: invocation.delivered_at,
-        finished_at: finished.map(|finished| finished.at),
-        ttl_ms: u64::try_from(invocation.terms.ttl.as_millis()).unwrap_or(u64::MAX),
-        deadline: invocation.terms.deadline,
-        idempotency_key: invocation.key.map(|key| key.key.to_string()),
-        body: columns.bytes("body_payload")?,
-        answer: columns.bytes("answer_payload")?,
-        code: finished.and_then(|finished| finished.outcome.error_code()),
-    })
 }
 
 pub(super) fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, JournalError> {

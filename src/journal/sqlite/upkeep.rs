@@ -5,14 +5,14 @@ use std::path::Path;
 use sqlx::{Connection, Row};
 
 use crate::clock::Timestamp;
+use crate::journal::row::Columns;
 use crate::journal::sqlite::commit::HEAP;
 use crate::journal::sqlite::encode::ERASED;
-use crate::journal::sqlite::row::Columns;
 use crate::journal::sqlite::{SqliteReader, error, open};
 use crate::journal::{Head, JournalError};
 
 /// Invocations whose payloads go, and what goes with them.
-const GONE: &str = "$16";
+const GONE: &str = "$17";
 
 /// Whether a `line` is one of an agent's log about a request. The kinds are those of the index that leads to it.
 const IS_WANTED: &str = "line.kind IN (11, 13, 14) AND line.kind = 14 AND line.agent_id = agent
@@ -21,7 +21,7 @@ const IS_WANTED: &str = "line.kind IN (11, 13, 14) AND line.kind = 14 AND line.a
 /// The first place that is not in the index.
 const TAIL: &str = "coalesce((SELECT indexed + 1 FROM eras WHERE era = (SELECT max(era) FROM eras)), 0)";
 
-/// What a commit does besides for a batch that erases (`$16`: invocations) or prunes (`$17`: up to, `$18`: its hash).
+/// What a commit does besides for a batch that erases (`$17`: invocations) or prunes (`$18`: up to, `$19`: its hash).
 ///
 /// Erasing comes after the batch's own events are there: those before the `payload.erased` count too, and those behind it, a
 /// late answer in the same batch, do not. A key's digest is replaced, not removed, so
@@ -73,22 +73,22 @@ pub(super) fn statements() -> Vec<String> {
              WHERE key_digest IS NOT NULL AND id IN (SELECT {gone} FROM each_row)"
         ),
         "UPDATE agents SET registration = (SELECT payload FROM journal WHERE position = registered)
-             WHERE registered > (SELECT position FROM pruned) AND registered <= $17"
+             WHERE registered > (SELECT position FROM pruned) AND registered <= $18"
             .to_owned(),
         "UPDATE pruned SET
-             position = CASE WHEN (SELECT hash FROM journal WHERE position = $17) = $18 AND NOT EXISTS (
+             position = CASE WHEN (SELECT hash FROM journal WHERE position = $18) = $19 AND NOT EXISTS (
                  SELECT 1 FROM invocations
-                 WHERE (state < 5 OR plain_unanswered = 1 OR reply <> 0) AND accepted <= $17
-             ) THEN $17 END,
-             hash = $18
-             WHERE $17 IS NOT NULL"
+                 WHERE (state < 5 OR plain_unanswered = 1 OR reply <> 0) AND accepted <= $18
+             ) THEN $18 END,
+             hash = $19
+             WHERE $18 IS NOT NULL"
             .to_owned(),
         "DELETE FROM invocations
-             WHERE id IN (SELECT invocation_id FROM journal WHERE position <= $17 AND kind = 20)"
+             WHERE id IN (SELECT invocation_id FROM journal WHERE position <= $18 AND kind = 20)"
             .to_owned(),
-        "DELETE FROM postings WHERE era < ($17 + 1) / 4096".to_owned(),
-        "DELETE FROM eras WHERE era < ($17 + 1) / 4096".to_owned(),
-        "DELETE FROM journal WHERE position <= $17".to_owned(),
+        "DELETE FROM postings WHERE era < ($18 + 1) / 4096".to_owned(),
+        "DELETE FROM eras WHERE era < ($18 + 1) / 4096".to_owned(),
+        "DELETE FROM journal WHERE position <= $18".to_owned(),
     ]
 }
 

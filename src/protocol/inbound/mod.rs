@@ -168,9 +168,9 @@ fn uuid(value: Value<'_>) -> Option<Uuid> {
 }
 
 /// `request_id` or `session_id`: the caller's own words to find an invocation again. Anything but a
-/// string is ignored, and so is one with a NUL, which not every database takes in a text.
+/// string is ignored. A NUL, which not every database takes in a text, is kept as U+FFFD.
 fn label(object: &Object<'_>, name: &str) -> Option<String> {
     let text = object.get(name)?.as_text()?;
-    let kept = &text[..text.floor_char_boundary(MAX_LABEL_BYTES)];
-    (!kept.contains('\0')).then(|| kept.to_owned())
+    let text = if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { text };
+    Some(text[..text.floor_char_boundary(MAX_LABEL_BYTES)].to_owned())
 }

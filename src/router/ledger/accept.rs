@@ -201,6 +201,7 @@ impl Ledger {
             agent: request.agent,
             caller: request.caller,
             origin: request.origin,
+            home: self.node,
             additions: request.additions,
             accepted: Position::default(),
             accepted_at: now,
@@ -307,7 +308,7 @@ impl Ledger {
         }
         if earlier.is_open() {
             let mut waiters = self.tables.invocation(earlier.id).map(|entry| entry.waiters.clone()).unwrap_or_default();
-            waiters.retain(|other| other.session != waiter.session && self.tables.session(other.session).is_some());
+            waiters.retain(|other| other.session != waiter.session && self.is_held(other.session));
             waiters.push(waiter);
             self.tables.change(earlier.id, |entry| entry.waiters = waiters);
         } else {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::replies::send_answer;
+use super::session::Session;
 use super::{Effect, Found, Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
@@ -133,7 +134,7 @@ impl Ledger {
         let bytes = answer.map(|(_, body)| body);
         let mut sent_to = None;
         for waiter in &waiters {
-            if self.tables.session(waiter.session).is_some() {
+            if self.is_held(waiter.session) {
                 send_answer(&invocation, *waiter, bytes.clone(), step);
                 let own = self.tables.session(waiter.session).filter(|session| session.is_own());
                 sent_to = sent_to.or(own.map(|session| session.id));
@@ -143,14 +144,42 @@ impl Ledger {
         let agent = invocation.agent.clone();
         self.tables.put_invocation(invocation, smallvec::SmallVec::new());
         if let Some(session) = was_on {
-            if matches!(outcome, Outcome::Cancelled | Outcome::TimedOut)
-                && self.tables.session(session).is_some_and(super::session::Session::speaks_v2)
-            {
-                step.send(session, Outbound::Frame(agent_cancel(id)));
-            }
-            self.finish_leaving(session, step);
+            self.no_longer_in_flight(id, outcome, session, step);
         }
         step.wake(&agent);
+    }
+
+    /// An invocation has ended that was in flight on a socket.
+    pub(super) fn no_longer_in_flight(&self, id: InvocationId, outcome: Outcome, session: SessionId, step: &mut Step) {
+        if let Some(elsewhere) = self.elsewhere(session) {
+            step.wake_node(elsewhere);
+            return;
+        }
+        if matches!(outcome, Outcome::Cancelled | Outcome::TimedOut)
+            && self.tables.session(session).is_some_and(Session::speaks_v2)
+        {
+            step.send(session, Outbound::Frame(agent_cancel(id)));
+        }
+        self.finish_leaving(session, step);
+    }
+
+    /// Whether answers wait for this caller's next socket.
+    pub(super) fn waits_for_good(&self, caller: &Identity) -> bool {
+        caller.is_master() || self.is_known(caller)
+    }
+
+    /// A caller that never registered is made up for the end of a router, and for nothing else.
+    pub(super) fn make_up_for(
+        &self,
+        asked_on: SessionId,
+        invocation: &Invocation,
+        bytes: Option<Bytes>,
+        now: Timestamp,
+        step: &mut Step,
+    ) {
+        if self.cut_off.contains(&asked_on) && now < self.resume_until {
+            self.send_to_newest(invocation, bytes, step);
+        }
     }
 
     /// Whether the answer has still to reach its caller, and from where.
@@ -162,20 +191,22 @@ impl Ledger {
         now: Timestamp,
         step: &mut Step,
     ) -> Reply {
+        // Whoever waits there, over HTTP too, hears of it there.
+        step.wake_node(invocation.home);
         let Origin::Socket { session, .. } = invocation.origin else { return Reply::None };
-        let waits = invocation.caller.is_master() || self.is_known(&invocation.caller);
+        if let Some(elsewhere) = self.elsewhere(session) {
+            step.wake_node(elsewhere);
+        }
+        let waits = self.waits_for_good(&invocation.caller);
         match sent_to {
             Some(session) if waits => Reply::Sent { session },
             Some(_) => Reply::None,
-            None if waits => match self.next_socket(invocation, step) {
+            None if waits => match self.next_socket(invocation, now, step) {
                 Some(session) => Reply::Sent { session },
                 None => Reply::Owed,
             },
             None => {
-                // A caller that never registered is made up for the router's own restart, and for nothing else.
-                if self.cut_off.contains(&session) && now < self.resume_until {
-                    self.send_to_newest(invocation, bytes, step);
-                }
+                self.make_up_for(session, invocation, bytes, now, step);
                 Reply::None
             }
         }

@@ -1,7 +1,9 @@
 //! A caller takes back what it asked for.
 
+use smallvec::SmallVec;
+
 use super::asker::Asker;
-use super::{Found, Ledger, Step, Subject, Verdict};
+use super::{Effect, Found, Ledger, Step, Subject, Verdict};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, SessionId};
@@ -61,6 +63,25 @@ impl Ledger {
             self.invocation_refused(asker.identity(), "", Labels::default(), ErrorCode::NotAllowed, now, step);
         }
         invocation
+    }
+
+    /// Ends an invocation whose asker was told that it was not taken: that is all the asker is told.
+    pub(super) fn withdraw(&mut self, id: InvocationId, now: Timestamp, step: &mut Step) {
+        let Some(entry) = self.tables.invocation(id).filter(|entry| entry.invocation.is_open()) else { return };
+        let mut invocation = entry.invocation.clone();
+        let code = ErrorCode::JournalUnavailable;
+        let (subject, attempt, was_on) = (Subject::of(&invocation), invocation.attempt, invocation.in_flight_on());
+        self.record(step, now, subject, Detail::InvocationFailed { attempt, code: Some(code) }, None);
+        invocation.finish(Outcome::Failed(Some(code)), now, None);
+        // What this router was to deliver was not sent, and nothing comes back.
+        invocation.plain_unanswered &= was_on.is_none_or(|session| self.elsewhere(session).is_some());
+        step.effects.push(Effect::Ended { invocation: id, answered_after: None });
+        step.wake(&invocation.agent);
+        self.tables.put_invocation(invocation, SmallVec::new());
+        if let Some(session) = was_on {
+            // An agent of this router never saw it, so that there is nothing to call off.
+            self.no_longer_in_flight(id, Outcome::Failed(Some(code)), session, step);
+        }
     }
 
     /// What has ended stays as it ended.

@@ -2,19 +2,28 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::session::{Session, Standing};
 use super::{Effect, FeedStart, Ledger, Step, Subject, Verdict};
 use crate::auth::Principal;
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, SessionId};
+use crate::id::{Identity, NodeId, SessionId};
 use crate::invocation::Labels;
-use crate::journal::Detail;
+use crate::journal::{Detail, NodeRow, NodeStanding};
 use crate::protocol::Log;
 use crate::router::command::EndReason;
 
 impl Ledger {
-    pub(super) fn open(&mut self, id: SessionId, principal: &Principal, now: Timestamp, step: &mut Step) -> Verdict {
+    pub(super) fn open(
+        &mut self,
+        id: SessionId,
+        principal: &Principal,
+        sealed_credential: Option<&Bytes>,
+        now: Timestamp,
+        step: &mut Step,
+    ) -> Verdict {
         if self.marks.shutting_down || self.marks.draining {
             return Verdict::Refused(ErrorCode::ShuttingDown);
         }
@@ -30,10 +39,13 @@ impl Ledger {
         let session = Session {
             id,
             principal: principal.clone(),
+            node: self.node,
             connected_at: now,
             registration: None,
             standing: Standing::Live,
             drain_at: (own && !identity.is_backend()).then(|| now + self.policy.drain_delay),
+            fence_at: None,
+            sealed_credential: sealed_credential.cloned(),
         };
         self.tables.put_session(id, Some(session));
         if own {
@@ -57,7 +69,7 @@ impl Ledger {
         let identity = session.identity().clone();
         let newest = self.tables.sessions_of(&identity).next_back().map(|session| session.id);
         self.tables.put_session(id, None);
-        if session.is_own() {
+        if session.counts() {
             self.disconnected(&session, reason, now, step);
             self.lose(&session, false, now, step);
             self.replies_lost(&identity, id, step);
@@ -70,18 +82,28 @@ impl Ledger {
     }
 
     /// Journals what a start finds: every socket that the predecessor held has ended, and what was in flight on them
-    /// may have been started.
+    /// may have been started. So has every socket of another router that is not there.
     pub fn boot(&mut self, now: Timestamp, step: &mut Step) {
-        self.record(step, now, Subject::none(), Detail::NodeStarted { version: env!("CARGO_PKG_VERSION") }, None);
-        let mut held: Vec<Session> = self.tables.sessions().cloned().collect();
-        held.sort_by_key(|session| session.id);
-        for session in &held {
-            self.tables.put_session(session.id, None);
-            self.disconnected(session, EndReason::Restarting, now, step);
-            self.lose(session, true, now, step);
-            self.replies_lost(session.identity(), session.id, step);
+        if let Some(row) = self.tables.node(self.node) {
+            self.epoch = row.epoch + 1;
+            let (epoch, standing, version) = (self.epoch, NodeStanding::Up, env!("CARGO_PKG_VERSION").into());
+            self.tables.put_node(NodeRow { epoch, standing, version, started_at: now, ..row.clone() });
         }
-        self.wait_anew(now, step);
+        self.record(step, now, Subject::none(), Detail::NodeStarted { version: env!("CARGO_PKG_VERSION") }, None);
+        let gone: Vec<NodeRow> =
+            self.tables.nodes().filter(|row| self.alone && row.node != self.node).cloned().collect();
+        for row in gone.into_iter().filter(|row| row.standing.is_present()) {
+            // It ran under another name, and its file is in nobody's hands.
+            self.tables.put_node(NodeRow { standing: NodeStanding::Lost, ..row });
+        }
+        let is_there = |node: NodeId| self.others().any(|other| other.node == node);
+        let held = self.sorted_sessions(|session| !is_there(session.node));
+        self.end_all(&held, EndReason::Restarting, now, step);
+        if self.others().next().is_none() {
+            self.wait_anew(now, step);
+        }
+        self.wake_others(step);
+        self.deliver_woken(now, step);
     }
 
     /// Agents could not come back with their work while the router was away.
@@ -95,7 +117,7 @@ impl Ledger {
         }
     }
 
-    fn disconnected(&mut self, session: &Session, reason: EndReason, now: Timestamp, step: &mut Step) {
+    pub(super) fn disconnected(&mut self, session: &Session, reason: EndReason, now: Timestamp, step: &mut Step) {
         let identity = session.identity();
         // The backend takes it for the end of the agent, so it is not told while the agent is still there.
         let still_registered = self.tables.sessions_of(identity).any(Session::is_registered);
@@ -111,10 +133,12 @@ impl Ledger {
         }
     }
 
-    /// The newest of the backend's sockets is told what the backend misses.
-    fn direct_feed(&self, step: &mut Step) {
+    /// The newest of the backend's sockets is told what the backend misses, by the router that holds it.
+    pub(super) fn direct_feed(&self, step: &mut Step) {
         let newest = self.tables.sessions_of(&Identity::backend()).next_back();
-        step.effects.push(Effect::Feed(newest.map(|session| FeedStart {
+        // Who told it until now is to stop.
+        self.tables.sessions_of(&Identity::backend()).for_each(|session| step.wake_node(session.node));
+        step.effects.push(Effect::Feed(newest.filter(|session| session.node == self.node).map(|session| FeedStart {
             session: session.id,
             acknowledged: self.marks.feed_acknowledged,
             head: self.marks.head,

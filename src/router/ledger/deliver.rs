@@ -21,12 +21,17 @@ impl Ledger {
         matches!(session.standing, Standing::Live).then_some(session.id)
     }
 
-    /// The socket that takes the next invocation for an agent now, if one does.
+    /// The socket of this router that takes the next invocation for an agent now, if one does.
     fn ready(&self, agent: &Identity) -> Option<&Session> {
         if self.marks.shutting_down {
             // Sockets are being closed: what is not sent now is certainly not started.
             return None;
         }
+        self.ready_anywhere(agent).filter(|session| session.node == self.node)
+    }
+
+    /// The same, of any router. Only the one that holds it sends on it.
+    fn ready_anywhere(&self, agent: &Identity) -> Option<&Session> {
         let state = self.tables.agent(agent)?;
         let session = self.tables.session(self.receiver(agent)?)?;
         let credit = session.registration.map_or(self.policy.max_in_flight, |registration| registration.max_in_flight);
@@ -34,9 +39,11 @@ impl Ledger {
         (has_credit && state.interrupted.is_empty()).then_some(session)
     }
 
-    /// Whether a new invocation would be sent at once.
+    /// Whether a new invocation would be sent at once, here or by the router that holds the agent's socket.
     pub(super) fn can_deliver_now(&self, agent: &Identity) -> bool {
-        self.ready(agent).is_some() && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
+        let ready = self.ready_anywhere(agent);
+        let sends = ready.is_some_and(|session| session.node != self.node || !self.marks.shutting_down);
+        sends && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
     }
 
     /// Sends what waits for the agents that a decision woke, as far as they take it.
@@ -55,10 +62,23 @@ impl Ledger {
         step: &mut Step,
     ) {
         while let Some(id) = self.next_for(agent, at_hand.map(|(id, _)| *id)) {
-            let Some(session) = self.ready(agent).cloned() else { return };
+            let Some(session) = self.ready(agent).cloned() else { break };
             let body = at_hand.filter(|(accepted, _)| *accepted == id).map(|(_, body)| body.clone());
             self.deliver(id, &session, body, now, step);
         }
+        if self.tables.agent(agent).is_some_and(|agent| !agent.queue.is_empty())
+            && let Some(ready) = self.ready_anywhere(agent)
+        {
+            step.wake_node(ready.node);
+        }
+    }
+
+    /// Whether an effect is still what is to be done, after others have gone on: a delivery may be off its socket by now.
+    #[must_use]
+    pub fn still_holds(&self, effect: &Effect) -> bool {
+        let Effect::Send { to, message: Outbound::Delivery(delivery), .. } = effect else { return true };
+        let invocation = self.tables.invocation(delivery.invocation).map(|entry| &entry.invocation);
+        invocation.is_some_and(|invocation| invocation.in_flight_on() == Some(*to))
     }
 
     fn next_for(&self, agent: &Identity, accepted: Option<InvocationId>) -> Option<InvocationId> {

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::code::ErrorCode;
 use crate::id::Identity;
 use crate::invocation::{Labels, Origin};
-use crate::journal::Detail;
+use crate::journal::{Detail, Dismissed};
 use crate::protocol::Invoke;
 use crate::protocol::outbound::dismissal;
 use crate::router::outbox::Outbound;
@@ -42,8 +42,13 @@ impl Ledger {
         let detail = Detail::AgentDismissed { session: Some(to), request_id, session_id };
         let caller = Some(session.identity().clone());
         let subject = Subject { agent: Some(agent), caller, labels, ..Subject::none() };
-        self.record(step, now, subject, detail, Some(payload));
-        step.send(to, Outbound::Frame(frame));
+        let position = self.record(step, now, subject, detail, Some(payload));
+        if let Some(elsewhere) = self.elsewhere(to) {
+            step.dismissed.push(Dismissed { session: to, position });
+            step.wake_node(elsewhere);
+        } else {
+            step.send(to, Outbound::Frame(frame));
+        }
         Ok(())
     }
 

@@ -11,9 +11,12 @@ mod asker;
 mod cancel;
 mod connection;
 mod deliver;
+mod follow;
 mod loss;
 mod message;
+mod nodes;
 mod operator;
+mod pending;
 mod refusals;
 mod registration;
 mod replies;
@@ -28,21 +31,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::pending::Pending;
 use self::refusals::Refusals;
 use self::step::Subject;
 use self::tables::{Agent, KeyScope, Tables};
 use crate::clock::Timestamp;
-use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::{Invocation, Policy};
-use crate::journal::{AgentRow, Batch, Detail, Event, Lookup, Restored, SessionRow};
+use crate::journal::{AgentRow, Batch, Detail, Event, Lookup, Restored};
 use crate::protocol;
 use crate::router::command::Command;
 
+pub use self::nodes::Rows;
 pub use self::step::{Effect, FeedStart, Step, Verdict};
 
 /// The state of the router, less sockets and bytes.
 #[derive(Debug)]
 pub struct Ledger {
+    /// This router.
+    node: NodeId,
+    /// Which of its lives this is.
+    epoch: i64,
+    /// Nobody else can be using the journal.
+    alone: bool,
     policy: Policy,
     ping_interval: Duration,
     tables: Tables,
@@ -50,10 +61,12 @@ pub struct Ledger {
     /// As they were when the running batch began.
     sealed: Marks,
     refusals: Refusals,
-    /// Own sockets that the router's own restart ended.
+    /// Own sockets that the end or the loss of their router ended.
     cut_off: HashSet<SessionId>,
-    /// Until when the router's own restart is made up for.
+    /// Until when that is made up for.
     resume_until: Timestamp,
+    /// What other routers have committed and nothing was decided about yet.
+    pending: Pending,
 }
 
 /// How far things have come.
@@ -61,6 +74,8 @@ pub struct Ledger {
 struct Marks {
     head: Position,
     feed_acknowledged: Position,
+    /// The last event that the journal has let go of.
+    pruned: Position,
     /// An operator has nothing new taken.
     draining: bool,
     shutting_down: bool,
@@ -94,12 +109,18 @@ impl Ledger {
     /// The state that the journal's rows amount to.
     #[must_use]
     pub fn restore(restored: Restored, policy: Policy, ping_interval: Duration, now: Timestamp) -> Self {
-        let mut tables = Tables::new(policy.answer_ttl);
+        let node = restored.node.node;
+        let mut tables = Tables::new(node, policy.answer_ttl);
+        for row in restored.nodes {
+            tables.put_node(row);
+        }
+        let epoch = restored.node.epoch;
+        tables.put_node(restored.node);
         for row in restored.agents {
             tables.put_agent(&row.agent, tables::AgentRecord { registered: row.registered, last_seen: row.last_seen });
         }
-        for row in &restored.sessions {
-            tables.put_session(row.session, Some(session::Session::restored(row)));
+        for row in restored.sessions {
+            tables.put_session(row.session, Some(session::Session::of_row(row)));
         }
         for invocation in restored.unsettled {
             tables.put_invocation(invocation, smallvec::SmallVec::new());
@@ -108,10 +129,14 @@ impl Ledger {
         let marks = Marks {
             head: restored.head.position,
             feed_acknowledged: restored.feed_acknowledged,
+            pruned: restored.pruned,
             draining: false,
             shutting_down: false,
         };
         Self {
+            node,
+            epoch,
+            alone: restored.alone,
             refusals: Refusals::new(policy.refusals_per_second),
             resume_until: now + policy.resume_grace,
             policy,
@@ -119,7 +144,8 @@ impl Ledger {
             tables,
             marks,
             sealed: marks,
-            cut_off: restored.sessions.iter().map(|row| row.session).collect(),
+            cut_off: HashSet::new(),
+            pending: Pending::default(),
         }
     }
 
@@ -162,7 +188,9 @@ impl Ledger {
 
     fn take_command(&mut self, command: &Command, found: &Found, now: Timestamp, step: &mut Step) -> Verdict {
         match command {
-            Command::Open { session, principal } => return self.open(*session, principal, now, step),
+            Command::Open { session, principal, sealed_credential } => {
+                return self.open(*session, principal, sealed_credential.as_ref(), now, step);
+            }
             Command::End { session, reason } => self.end(*session, *reason, now, step),
             Command::Register { session, register } => return self.register(*session, register, now, step),
             Command::Unregister { session } => self.unregister(*session, now, step),
@@ -186,6 +214,9 @@ impl Ledger {
             Command::Drain { on } => self.set_draining(*on, now, step),
             Command::Erase { invocation, reason } => return self.erase(*invocation, reason, found, now, step),
             Command::Prune { through, events } => return self.prune(*through, *events, now, step),
+            Command::NodeLost { node, epoch } => self.node_lost(*node, *epoch, now, step),
+            Command::Leave => self.leave(now, step),
+            Command::Withdraw { invocation } => self.withdraw(*invocation, now, step),
             Command::Shutdown => {
                 self.marks.shutting_down = true;
                 self.record(step, now, Subject::none(), Detail::NodeStopped {}, None);
@@ -197,7 +228,7 @@ impl Ledger {
     /// When the next thing happens without a command.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        match (self.tables.next_due(), self.refusals.next_due()) {
+        match (self.next_in_tables(), self.refusals.next_due()) {
             (Some(left), Some(right)) => Some(left.min(right)),
             (left, right) => left.or(right),
         }
@@ -208,8 +239,10 @@ impl Ledger {
     pub fn batch(&self, step: &mut Step) -> Batch {
         let touched = self.tables.touched();
         let invocation = |id: &InvocationId| self.tables.invocation(*id).map(|entry| entry.invocation.clone());
+        let events = std::mem::take(&mut step.events);
+        let wake = self.to_wake(step, &events);
         Batch {
-            events: std::mem::take(&mut step.events),
+            events,
             accepted: touched.accepted.iter().filter_map(invocation).collect(),
             changed: touched.changed.iter().filter_map(invocation).collect(),
             agents: touched
@@ -224,23 +257,15 @@ impl Ledger {
                     Some(AgentRow { agent, registered: record.registered, last_seen: record.last_seen })
                 })
                 .collect(),
-            sessions: touched
-                .sessions
-                .into_iter()
-                .filter_map(|id| self.tables.session(id))
-                .map(|session| SessionRow {
-                    session: session.id,
-                    identity: session.identity().clone(),
-                    registered: session.registration.map(|registration| registration.position),
-                    version: session.registration.map_or(1, |registration| registration.version.number()),
-                    connected_at: session.connected_at,
-                })
-                .collect(),
+            sessions: touched.sessions,
             ended: touched.ended,
             feed_acknowledged: (self.marks.feed_acknowledged != self.sealed.feed_acknowledged)
                 .then_some(self.marks.feed_acknowledged),
             erased: std::mem::take(&mut step.erased),
             pruned: step.pruned.take(),
+            nodes: touched.nodes,
+            dismissed: std::mem::take(&mut step.dismissed),
+            wake,
         }
     }
 
@@ -248,12 +273,16 @@ impl Ledger {
     pub fn seal(&mut self) {
         self.tables.seal();
         self.sealed = self.marks;
+        self.refusals.seal();
+        self.pending.seal();
     }
 
     /// The running batch is not durable, and never was.
     pub fn take_back(&mut self) {
         self.tables.take_back();
         self.marks = self.sealed;
+        self.refusals.take_back();
+        self.pending.take_back();
     }
 
     /// Notes that the journal takes commits again.

@@ -2,7 +2,7 @@
 
 use super::answer::cut;
 use super::session::{Session, Standing};
-use super::{Effect, Found, Ledger, Step, Subject, Verdict};
+use super::{Found, Ledger, Step, Subject, Verdict};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId};
 use crate::invocation::Reply;
@@ -23,10 +23,8 @@ impl Ledger {
     pub(super) fn disconnect(&mut self, agent: &Identity, step: &mut Step) -> Verdict {
         let sockets: Vec<Session> = self.tables.sessions_of(agent).cloned().collect();
         let count = sockets.len();
-        for socket in sockets.into_iter().filter(|socket| !matches!(socket.standing, Standing::Evicted)) {
-            step.effects.push(Effect::End { session: socket.id, why: Ending::Disconnected });
-            let evicted = Session { standing: Standing::Evicted, drain_at: None, ..socket };
-            self.tables.put_session(evicted.id, Some(evicted));
+        for socket in sockets.into_iter().filter(|socket| !socket.is_outgoing()) {
+            self.close(socket, Standing::Disconnected, Ending::Disconnected, step);
         }
         if count == 0 { Verdict::NotFound } else { Verdict::Disconnected(count) }
     }
@@ -34,6 +32,7 @@ impl Ledger {
     pub(super) fn set_draining(&mut self, on: bool, now: Timestamp, step: &mut Step) {
         if self.marks.draining != on {
             self.marks.draining = on;
+            self.put_own_standing();
             let detail = if on { Detail::NodeDraining {} } else { Detail::NodeResumed {} };
             self.record(step, now, Subject::none(), detail, None);
         }
@@ -64,6 +63,9 @@ impl Ledger {
             }
         });
         if let Reply::Sent { session } = reply {
+            if let Some(elsewhere) = self.elsewhere(session) {
+                step.wake_node(elsewhere);
+            }
             // It may not have left yet, and then nothing will confirm it: what comes behind it does not wait for that.
             self.send_owed_answers(session, step);
         }
@@ -73,10 +75,14 @@ impl Ledger {
     /// Lets the journal go of its oldest events, unless something may still need them.
     pub(super) fn prune(&mut self, through: Head, events: u64, now: Timestamp, step: &mut Step) -> Verdict {
         let needed = self.tables.oldest_unsettled().is_some_and(|oldest| oldest <= through.position);
-        if needed || through.position > self.sealed.head || step.pruned.is_some() {
+        // Another router may have been faster.
+        let gone = through.position <= self.marks.pruned;
+        if needed || gone || through.position > self.sealed.head || step.pruned.is_some() {
             return Verdict::StillOpen;
         }
         let hash = to_hex(&through.hash);
+        // Some of them may be gone with what another router has pruned since they were counted.
+        let events = events.min(u64::try_from(through.position.0 - self.marks.pruned.0).unwrap_or(0));
         self.record(
             step,
             now,
@@ -84,6 +90,7 @@ impl Ledger {
             Detail::JournalPruned { through: through.position, hash, events },
             None,
         );
+        self.marks.pruned = through.position;
         step.pruned = Some(through);
         Verdict::Taken
     }

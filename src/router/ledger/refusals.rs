@@ -25,10 +25,13 @@ pub(super) struct Refusals {
     per_window: u32,
     windows: HashMap<Box<str>, Window>,
     ends: BTreeSet<(Timestamp, Box<str>)>,
+    /// What the running batch has changed, as it was: a batch that is taken back is decided anew, and counts once.
+    undo: Vec<(Box<str>, Option<Window>)>,
 }
 
 #[derive(Debug)]
 struct Window {
+    until: Timestamp,
     seen: u32,
     suppressed: u64,
     last: (Subject, Detail),
@@ -36,7 +39,7 @@ struct Window {
 
 impl Refusals {
     pub(super) fn new(per_window: u32) -> Self {
-        Self { per_window, windows: HashMap::new(), ends: BTreeSet::new() }
+        Self { per_window, windows: HashMap::new(), ends: BTreeSet::new(), undo: Vec::new() }
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
@@ -47,41 +50,66 @@ impl Refusals {
     fn admit(&mut self, source: &str, now: Timestamp, subject: &Subject, detail: &Detail) -> bool {
         let source =
             if self.windows.len() < MAX_SOURCES || self.windows.contains_key(source) { source } else { OTHERS };
-        if let Some(window) = self.windows.get_mut(source) {
-            window.seen = window.seen.saturating_add(1);
-            if window.seen > self.per_window {
-                window.suppressed += 1;
-                window.last = (subject.clone(), detail.clone());
-                return false;
-            }
-            return true;
-        }
         let last = (subject.clone(), detail.clone());
-        self.windows.insert(source.into(), Window { seen: 1, suppressed: 0, last });
-        self.ends.insert((now + WINDOW, source.into()));
-        true
+        let new = match self.windows.get(source) {
+            Some(&Window { until, seen, suppressed, .. }) => {
+                let admitted = seen < self.per_window;
+                Window { until, seen: seen.saturating_add(1), suppressed: suppressed + u64::from(!admitted), last }
+            }
+            None => Window { until: now + WINDOW, seen: 1, suppressed: 0, last },
+        };
+        let admitted = new.suppressed == 0;
+        let old = self.put(source, Some(new));
+        self.undo.push((source.into(), old));
+        admitted
     }
 
-    /// A window that is over.
-    fn close_one(&mut self, now: Timestamp) -> Option<Window> {
-        let first = self.ends.first().filter(|(at, _)| *at <= now)?.clone();
-        self.ends.remove(&first);
-        self.windows.remove(&first.1)
+    /// A window that is over: what it was about, and how many were not journaled one by one.
+    fn close_one(&mut self, now: Timestamp) -> Option<(Subject, Detail, u64)> {
+        let (_, source) = self.ends.first().filter(|(at, _)| *at <= now)?.clone();
+        let window = self.put(&source, None)?;
+        let (subject, detail) = window.last.clone();
+        let suppressed = window.suppressed;
+        self.undo.push((source, Some(window)));
+        Some((subject, detail, suppressed))
+    }
+
+    fn put(&mut self, source: &str, new: Option<Window>) -> Option<Window> {
+        let old = self.windows.remove(source);
+        if let Some(old) = &old {
+            self.ends.remove(&(old.until, source.into()));
+        }
+        if let Some(new) = new {
+            self.ends.insert((new.until, source.into()));
+            self.windows.insert(source.into(), new);
+        }
+        old
+    }
+
+    /// The running batch is durable.
+    pub(super) fn seal(&mut self) {
+        self.undo.clear();
+    }
+
+    /// The running batch is not durable, and never was.
+    pub(super) fn take_back(&mut self) {
+        for (source, old) in std::mem::take(&mut self.undo).into_iter().rev() {
+            self.put(&source, old);
+        }
     }
 }
 
 impl Ledger {
     /// Journals how many were not journaled one by one.
     pub(super) fn report_suppressed(&mut self, now: Timestamp, step: &mut Step) {
-        while let Some(window) = self.refusals.close_one(now) {
-            if window.suppressed > 0 {
-                let (subject, mut detail) = window.last;
+        while let Some((subject, mut detail, suppressed_in_all)) = self.refusals.close_one(now) {
+            if suppressed_in_all > 0 {
                 if let Detail::InvocationRefused { suppressed, .. }
                 | Detail::ConnectionRefused { suppressed, .. }
                 | Detail::FrameRefused { suppressed, .. } = &mut detail
                 {
                     // The event itself stands for one.
-                    *suppressed = window.suppressed - 1;
+                    *suppressed = suppressed_in_all - 1;
                 }
                 self.record(step, now, subject, detail, None);
             }

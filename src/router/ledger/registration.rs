@@ -1,5 +1,7 @@
 //! An agent announces itself, takes over from its older socket, or asks for no more.
 
+use std::time::Duration;
+
 use super::session::{Registration, Session, Standing};
 use super::{Effect, Ledger, Step, Subject, Verdict};
 use crate::clock::Timestamp;
@@ -11,10 +13,13 @@ use crate::protocol::outbound::{agent_registered, frame_too_large_error, registe
 use crate::protocol::{Register, Version};
 use crate::router::outbox::{Ending, Outbound};
 
+/// How long a registration waits for another router to close the socket that it takes over from.
+const FENCE_AFTER: Duration = Duration::from_secs(2);
+
 impl Ledger {
     pub(super) fn register(&mut self, id: SessionId, register: &Register, now: Timestamp, step: &mut Step) -> Verdict {
         let Some(session) = self.tables.session(id).cloned() else { return Verdict::Taken };
-        if matches!(session.standing, Standing::Evicted | Standing::Leaving) {
+        if session.is_outgoing() || matches!(session.standing, Standing::Leaving | Standing::Fenced) {
             // It is on its way out, and a newer one may be on its way in.
             return Verdict::Taken;
         }
@@ -30,11 +35,15 @@ impl Ledger {
             && self
                 .tables
                 .sessions_of(&identity)
-                .any(|other| other.id != id && (other.is_registered() || matches!(other.standing, Standing::Evicted)));
+                .any(|other| other.id != id && (other.is_registered() || other.is_outgoing()));
         if takes_over {
             self.evict_others(id, &identity, step);
-            let standing = Standing::Registering(Box::new(register.clone()));
-            self.tables.put_session(id, Some(Session { standing, ..session }));
+            let standing =
+                Standing::Registering { version: register.version, register: Some(Box::new(register.clone())) };
+            // One that did not get in touch with the journal for so long may be gone.
+            let waits_for_others = self.tables.sessions_of(&identity).any(|other| other.node != self.node);
+            let fence_at = waits_for_others.then(|| now + FENCE_AFTER);
+            self.tables.put_session(id, Some(Session { standing, fence_at, ..session }));
         } else {
             self.complete_registration(id, register, now, step);
         }
@@ -49,23 +58,34 @@ impl Ledger {
             .cloned()
             .collect();
         for other in others {
-            step.effects.push(Effect::End { session: other.id, why: Ending::TakenOver });
-            let evicted = Session { standing: Standing::Evicted, drain_at: None, ..other };
-            self.tables.put_session(evicted.id, Some(evicted));
+            self.close(other, Standing::Evicted, Ending::TakenOver, step);
         }
+    }
+
+    /// Has a socket closed, by this router or by the one that holds it.
+    pub(super) fn close(&mut self, session: Session, standing: Standing, why: Ending, step: &mut Step) {
+        if session.node == self.node {
+            step.effects.push(Effect::End { session: session.id, why });
+        } else {
+            step.wake_node(session.node);
+        }
+        let closed = Session { standing, drain_at: None, fence_at: None, ..session };
+        self.tables.put_session(closed.id, Some(closed));
     }
 
     /// Registers the socket that waited for the end of those it takes over from.
     pub(super) fn finish_takeover(&mut self, identity: &Identity, now: Timestamp, step: &mut Step) {
-        if self.tables.sessions_of(identity).any(|session| matches!(session.standing, Standing::Evicted)) {
+        if self.tables.sessions_of(identity).any(Session::is_outgoing) {
             return;
         }
         let waiting = self.tables.sessions_of(identity).find_map(|session| match &session.standing {
-            Standing::Registering(register) => Some((session.id, register.clone())),
+            Standing::Registering { register, .. } => Some((session.id, session.node, register.clone())),
             _ => None,
         });
-        if let Some((id, register)) = waiting {
-            self.complete_registration(id, &register, now, step);
+        match waiting {
+            Some((id, _, Some(register))) => self.complete_registration(id, &register, now, step),
+            Some((_, elsewhere, None)) => step.wake_node(elsewhere),
+            None => {}
         }
     }
 
@@ -84,6 +104,7 @@ impl Ledger {
         session.registration = Some(Registration { position, version: register.version, max_in_flight });
         session.standing = Standing::Live;
         session.drain_at = None;
+        session.fence_at = None;
         self.tables.put_session(id, Some(session));
         let mut record = self.tables.agent(&identity).map(|agent| agent.record).unwrap_or_default();
         record.registered = Some(position);
@@ -145,20 +166,23 @@ impl Ledger {
 
     pub(super) fn unregister(&mut self, id: SessionId, now: Timestamp, step: &mut Step) {
         let Some(mut session) = self.tables.session(id).cloned() else { return };
-        if !matches!(session.standing, Standing::Live | Standing::Registering(_)) {
+        if !matches!(session.standing, Standing::Live | Standing::Registering { .. }) {
             return;
         }
         let subject = Subject::agent(session.identity());
         step.wake(session.identity());
         session.standing = Standing::Leaving;
+        session.fence_at = None;
         self.tables.put_session(id, Some(session));
         self.record(step, now, subject, Detail::AgentUnregistered { session: id }, None);
+        // One that waited to register is now as good as it will be.
+        self.send_owed_answers(id, step);
         self.finish_leaving(id, step);
     }
 
     /// Closes a socket that asked for no more, once it has answered all that it had.
     pub(super) fn finish_leaving(&self, id: SessionId, step: &mut Step) {
-        let Some(session) = self.tables.session(id) else { return };
+        let Some(session) = self.tables.session(id).filter(|session| session.node == self.node) else { return };
         if matches!(session.standing, Standing::Leaving) && self.in_flight_on(session.identity(), id).next().is_none() {
             step.send(id, Outbound::Finish);
         }

@@ -7,7 +7,7 @@ use super::tables::Waiter;
 use super::{Effect, Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, InvocationId, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, SessionId};
 use crate::invocation::{Invocation, Origin, Outcome, Reply};
 use crate::journal::Detail;
 use crate::protocol::outbound::{ErrorAddition, invocation_error};
@@ -18,9 +18,27 @@ use crate::router::outbox::{Answer, AnswerContent, Body, Outbound};
 const MAX_UNCONFIRMED: usize = 256;
 
 impl Ledger {
-    /// Sends an answer whose socket is gone to the caller's next own socket, if it is there already.
-    pub(super) fn next_socket(&self, invocation: &Invocation, step: &mut Step) -> Option<SessionId> {
-        let next = self.tables.sessions_of(&invocation.caller).rfind(|session| takes_answer(session, invocation))?;
+    /// Sends an answer whose socket is gone to the caller's next own socket, if it is there already. The router that holds
+    /// the socket sends it; if the one that asked is there, that is the one.
+    pub(super) fn next_socket(&self, invocation: &Invocation, now: Timestamp, step: &mut Step) -> Option<SessionId> {
+        if let Some(node) = self.asked_elsewhere(invocation) {
+            step.wake_node(node);
+            return None;
+        }
+        // Another router's socket may be about to register, and takes nothing before.
+        let is_settled = |session: &Session| {
+            let had_its_time = session.connected_at + self.policy.drain_delay <= now;
+            had_its_time || session.registration.is_some() || session.identity().is_master()
+        };
+        let next = self
+            .tables
+            .sessions_of(&invocation.caller)
+            .rfind(|session| takes_answer(session, invocation) && (session.node == self.node || is_settled(session)))?;
+        if next.node != self.node {
+            // Its router may be gone, and then another's socket gets it.
+            self.tables.sessions_of(&invocation.caller).for_each(|session| step.wake_node(session.node));
+            return None;
+        }
         let waiter = Waiter { session: next.id, additions: invocation.additions };
         send_answer(invocation, waiter, None, step);
         Some(next.id)
@@ -28,6 +46,10 @@ impl Ledger {
 
     pub(super) fn send_to_newest(&self, invocation: &Invocation, bytes: Option<Bytes>, step: &mut Step) {
         if let Some(newest) = self.tables.sessions_of(&invocation.caller).next_back() {
+            if newest.node != self.node {
+                step.wake_node(newest.node);
+                return;
+            }
             let waiter = Waiter { session: newest.id, additions: invocation.additions };
             send_answer(invocation, waiter, bytes, step);
         }
@@ -35,7 +57,7 @@ impl Ledger {
 
     /// Sends a socket what its identity missed, a page at a time: the next follows when this is confirmed.
     pub(super) fn send_owed_answers(&mut self, id: SessionId, step: &mut Step) {
-        let Some(session) = self.tables.session(id) else { return };
+        let Some(session) = self.tables.session(id).filter(|session| session.node == self.node) else { return };
         let Some(caller) = self.tables.agent(session.identity()) else { return };
         if caller.owed.is_empty() {
             return;
@@ -46,7 +68,7 @@ impl Ledger {
             .values()
             .filter_map(|id| self.tables.invocation(*id))
             .map(|entry| &entry.invocation)
-            .filter(|invocation| takes_answer(session, invocation))
+            .filter(|invocation| takes_answer(session, invocation) && self.asked_elsewhere(invocation).is_none())
             .take(MAX_UNCONFIRMED.saturating_sub(unconfirmed))
             .cloned()
             .collect();
@@ -60,15 +82,32 @@ impl Ledger {
     /// Answers that were sent on a socket that ended, and not confirmed, go to the next.
     pub(super) fn replies_lost(&mut self, caller: &Identity, session: SessionId, step: &mut Step) {
         let lost: Vec<InvocationId> = self.unconfirmed_on(caller, session).collect();
-        if lost.is_empty() {
+        if lost.is_empty() && self.alone {
             return;
         }
         for id in lost {
             self.tables.change(id, |entry| entry.invocation.reply = Reply::Owed);
         }
-        let others: Vec<SessionId> = self.tables.sessions_of(caller).rev().map(|session| session.id).collect();
-        for other in others {
-            self.send_owed_answers(other, step);
+        self.send_owed_to_all(caller, step);
+    }
+
+    /// Sends what is owed to the caller to its sockets, or has the routers that hold them do so.
+    pub(super) fn send_owed_to_all(&mut self, caller: &Identity, step: &mut Step) {
+        if self.tables.agent(caller).is_none_or(|caller| caller.owed.is_empty()) {
+            return;
+        }
+        let sockets: Vec<_> = self.tables.sessions_of(caller).rev().map(|session| (session.id, session.node)).collect();
+        for (socket, node) in sockets {
+            step.wake_node(node);
+            self.send_owed_answers(socket, step);
+        }
+    }
+
+    /// The router that holds the socket which asked, if another does: that sends the answer.
+    fn asked_elsewhere(&self, invocation: &Invocation) -> Option<NodeId> {
+        match invocation.origin {
+            Origin::Socket { session, .. } => self.elsewhere(session),
+            _ => None,
         }
     }
 
@@ -130,7 +169,10 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
 /// Whether a socket is the next that an answer may go to. A stock agent takes every frame for an invocation, so that a
 /// socket which registered gets answers only to what a registered socket asked; one that has not may be about to.
 fn takes_answer(session: &Session, invocation: &Invocation) -> bool {
-    if !session.is_own() || matches!(session.standing, Standing::Evicted | Standing::Registering(_)) {
+    if !session.is_own()
+        || session.is_outgoing()
+        || matches!(session.standing, Standing::Registering { .. } | Standing::Fenced)
+    {
         return false;
     }
     if session.identity().is_master() {

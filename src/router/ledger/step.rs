@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::code::ErrorCode;
-use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::{Invocation, Labels};
-use crate::journal::{Erased, Event, Head};
+use crate::journal::{Dismissed, Erased, Event, Head};
 use crate::router::Taken;
 use crate::router::outbox::{Ending, Outbound};
 
@@ -25,6 +25,10 @@ pub struct Step {
     pub(super) erased: Vec<Erased>,
     /// The last of the oldest events, which go.
     pub(super) pruned: Option<Head>,
+    /// What other routers are to send to sockets of theirs.
+    pub(super) dismissed: Vec<Dismissed>,
+    /// Routers that have something to do because of it.
+    pub(super) wake: BTreeSet<NodeId>,
     /// Agents to whom what waits may go now.
     pub(super) woken: BTreeSet<Identity>,
 }
@@ -122,6 +126,11 @@ impl Step {
     /// is still to queue.
     pub(super) fn wake(&mut self, agent: &Identity) {
         self.woken.insert(agent.clone());
+    }
+
+    /// Has a router told that it has something to do.
+    pub(super) fn wake_node(&mut self, node: NodeId) {
+        self.wake.insert(node);
     }
 
     pub(super) fn send(&mut self, to: SessionId, message: Outbound) {

@@ -18,6 +18,7 @@ impl Ledger {
             match self.tables.due(now) {
                 Some(Due::Invocation(id)) => self.look_at(id, now, step),
                 Some(Due::Drain(session)) => self.drain(session, step),
+                Some(Due::Fence(session)) => self.fence_others(session, now, step),
                 None => break,
             }
             self.deliver_woken(now, step);

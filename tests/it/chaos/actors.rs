@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::support::{Incoming, ML_KEY, Socket, agent_id, answer, registration};
 
-/// Where the router is at present, and whether the play goes on.
+/// Where the routers are at present, and whether the play goes on.
 #[derive(Clone)]
 pub(crate) struct Stage {
-    pub(crate) address: watch::Receiver<SocketAddr>,
+    pub(crate) addresses: watch::Receiver<Vec<SocketAddr>>,
     pub(crate) playing: watch::Receiver<bool>,
 }
 
@@ -24,11 +24,15 @@ impl Stage {
         *self.playing.borrow()
     }
 
-    /// Connects, as often as it takes; `None` once the play is over.
-    async fn connect(&self, headers: &[(&str, &str)]) -> Option<Socket> {
+    /// Connects to any of them, as often as it takes; `None` once the play is over.
+    async fn connect(&self, headers: &[(&str, &str)], random: &mut StdRng) -> Option<Socket> {
         while self.is_open() {
-            let address = *self.address.borrow();
-            if let Ok(socket) = Socket::open(address, headers).await {
+            let address = {
+                let addresses = self.addresses.borrow();
+                addresses[random.random_range(0..addresses.len())]
+            };
+            // A router that is stopped takes connections and says nothing.
+            if let Ok(Ok(socket)) = timeout(Duration::from_secs(2), Socket::open(address, headers)).await {
                 return Some(socket);
             }
             sleep(Duration::from_millis(20)).await;
@@ -42,12 +46,14 @@ impl Stage {
 pub(crate) struct Notes {
     /// Invocations that were receipted to the caller.
     pub(crate) receipts: BTreeSet<String>,
-    /// How invocations ended for the caller: the error's message, or nothing.
-    pub(crate) ends: Vec<(String, String)>,
+    /// How invocations ended for the caller: the error's message, or nothing; and the response.
+    pub(crate) ends: Vec<(String, String, Value)>,
     /// How often a call was delivered to the agent, by its name.
     pub(crate) deliveries: BTreeMap<String, usize>,
     /// What came as a first delivery although it was not.
     pub(crate) falsely_first: Vec<String>,
+    /// First deliveries in their order, by name, on each connection that tells them from others.
+    pub(crate) orders: Vec<Vec<String>>,
 }
 
 async fn frame(socket: &mut Socket, until: Instant) -> Option<Value> {
@@ -73,7 +79,7 @@ impl Agent {
     pub(crate) async fn play(mut self, stage: Stage) -> Notes {
         let mut notes = Notes::default();
         let mut unfinished: Vec<Value> = Vec::new();
-        while let Some(mut socket) = stage.connect(&[("x-custom-authorization", &self.id)]).await {
+        while let Some(mut socket) = stage.connect(&[("x-custom-authorization", &self.id)], &mut self.random).await {
             let mut frame = json!({"message_type": "agent_register", "request_payload": registration(&self.id)});
             if self.is_version_2 {
                 let running: Vec<_> = unfinished.iter().map(|delivery| delivery["invocation_id"].clone()).collect();
@@ -86,6 +92,7 @@ impl Agent {
                 continue;
             }
             socket.answer_pings(self.random.random_bool(0.8));
+            notes.orders.push(Vec::new());
             self.serve(&stage, &mut socket, &mut notes, &mut unfinished).await;
         }
         notes
@@ -110,7 +117,7 @@ impl Agent {
             if self.random.random_bool(0.3) {
                 sleep(Duration::from_millis(self.random.random_range(0..50))).await;
             }
-            let mut reply = answer(&delivery, json!("done"));
+            let mut reply = answer(&delivery, json!(agent_id()));
             if self.random.random_bool(0.1) {
                 reply["message_type"] = json!("agent_error");
                 reply["error"] = json!({"error_message": "on purpose"});
@@ -123,7 +130,7 @@ impl Agent {
                 socket.send_text(&reply.to_string()).await;
             }
             if let Some(kept) = unfinished.pop() {
-                socket.send_text(&answer(&kept, json!("at last")).to_string()).await;
+                socket.send_text(&answer(&kept, json!(agent_id())).to_string()).await;
             }
         }
     }
@@ -134,7 +141,10 @@ impl Agent {
         *count += 1;
         let says_first = delivery.get("invocation_id").is_some() && delivery.get("redelivered").is_none();
         if *count > 1 && says_first {
-            notes.falsely_first.push(call);
+            notes.falsely_first.push(call.clone());
+        }
+        if says_first && let Some(order) = notes.orders.last_mut() {
+            order.push(call);
         }
     }
 }
@@ -151,9 +161,12 @@ impl Caller {
         let mut notes = Notes::default();
         let own = agent_id();
         while let Some(mut socket) = match self.index {
-            0 => stage.connect(&[("api-key", ML_KEY)]).await,
-            1 => stage.connect(&[("x-custom-authorization", &own)]).await,
-            _ => stage.connect(&[("x-custom-invoke-key", &format!("{ML_KEY}:{}", self.agents[0]))]).await,
+            0 => stage.connect(&[("api-key", ML_KEY)], &mut self.random).await,
+            1 => stage.connect(&[("x-custom-authorization", &own)], &mut self.random).await,
+            _ => {
+                let key = format!("{ML_KEY}:{}", self.agents[0]);
+                stage.connect(&[("x-custom-invoke-key", &key)], &mut self.random).await
+            }
         } {
             let until = Instant::now() + Duration::from_millis(self.random.random_range(200..3000));
             while stage.is_open() && Instant::now() < until && self.ask(&socket).await {
@@ -186,8 +199,11 @@ impl Caller {
                 Some("agent_receipt") => {
                     notes.receipts.insert(id);
                 }
-                Some("agent_response") => notes.ends.push((id, String::new())),
-                _ => notes.ends.push((id, told["error"]["error_message"].as_str().unwrap_or_default().to_owned())),
+                Some("agent_response") => notes.ends.push((id, String::new(), told["response"].clone())),
+                _ => {
+                    let message = told["error"]["error_message"].as_str().unwrap_or_default();
+                    notes.ends.push((id, message.to_owned(), Value::Null));
+                }
             }
         }
     }

@@ -37,7 +37,14 @@ impl Installation {
     }
 
     pub(super) async fn with_backend_logs(backend_logs: BackendLogs) -> Self {
-        Self::around(Router::start().await, backend_logs, false).await
+        let mut router = Router::stopped(&[]);
+        // Between routers tokens are told only if they can be sealed.
+        let secured = router.is_two();
+        if secured {
+            router.set("SECRET_KEY", SECRET);
+        }
+        router.start_again().await;
+        Self::around(router, backend_logs, secured).await
     }
 
     pub(super) async fn secured() -> Self {
@@ -65,7 +72,7 @@ impl Installation {
 
     /// An agent that shows this token.
     pub(super) fn start_agent_with(&self, client: Client, id: &str, token: &str) -> Agent {
-        let environment = [("ROUTER_WS_URL", &*self.router.ws_url()), ("AGENT_JWT_TOKEN", token)];
+        let environment = [("ROUTER_WS_URL", &*self.router.ws_url_for_agents()), ("AGENT_JWT_TOKEN", token)];
         Agent {
             id: id.to_owned(),
             token: token.to_owned(),

@@ -28,11 +28,16 @@ async fn an_agent_is_shown_as_it_registered_and_as_it_stands() {
         (&json!(id), &json!(true), &json!(2))
     );
     assert_eq!((&here["queued"], &here["in_flight"], &here["last_seen"]), (&json!(2), &json!(1), &json!(null)));
+    let ready = router.get("/health/ready").await.1;
+    assert!(here["node"].is_string() && here["node"] == ready["node"], "{here} {ready}");
     assert!(here["connected_since"].as_str() <= here["registered_at"].as_str() && here["connected_since"].is_string());
 
     peer.leave(&router).await;
     let away = agent(&router, &id).await;
-    assert_eq!((&away["connected"], &away["connected_since"]), (&json!(false), &json!(null)));
+    assert_eq!(
+        (&away["connected"], &away["connected_since"], &away["node"]),
+        (&json!(false), &json!(null), &json!(null))
+    );
     assert!(away["last_seen"].is_string() && away["name"] == here["name"], "{away}");
     assert_eq!(router.get_as(BACKEND_KEY, &format!("/v1/agents/{}", agent_id())).await.problem(404), "not_found");
 }

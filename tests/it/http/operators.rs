@@ -57,7 +57,7 @@ async fn a_drained_router_takes_nothing_new_and_finishes_what_it_has() {
     assert_eq!(router.post_as(BACKEND_KEY, "/v1/invocations", body.clone()).await.problem(503), "shutting_down");
     let ready = router.get_as("", "/health/ready").await;
     assert!(ready.problem(503) == "shutting_down" && ready.text.contains("DELETE /v1/drain"), "{}", ready.text);
-    assert_eq!(router.get_as("", "/health/live").await.expect(200), json!({"status": "live"}));
+    assert_eq!(router.get_as("", "/health/live").await.expect(200)["status"], "live");
     let mut late = Peer::connect(&router, &[("x-custom-authorization", &agent_id())]).await;
     assert!(late.ended().await.is_some(), "a new socket is closed");
 
@@ -65,10 +65,27 @@ async fn a_drained_router_takes_nothing_new_and_finishes_what_it_has() {
     router.wait_for_state(made["id"].as_str().unwrap(), "completed").await;
     let request = router.request("DELETE", "/v1/drain", OPERATOR_KEY).send().await.unwrap();
     assert_eq!(request.status(), 200);
-    assert_eq!(router.get_as("", "/health/ready").await.expect(200), json!({"status": "ready"}));
+    assert_eq!(router.get_as("", "/health/ready").await.expect(200)["status"], "ready");
     router.post_as(BACKEND_KEY, "/v1/invocations", body).await.expect(202);
     let kinds = router.history("kind=node.draining,node.resumed").await;
     assert_eq!(kinds.iter().map(|event| &event["kind"]).collect::<Vec<_>>(), ["node.draining", "node.resumed"]);
+}
+
+#[tokio::test]
+async fn a_router_that_has_its_journal_to_itself_is_listed_alone() {
+    let router = Router::on_a_file(&[]).await;
+    let agent = agent_id();
+    let _peer = Peer::registered(&router, &agent).await;
+    let live = router.get_as("", "/health/live").await.expect(200);
+    let listed = router.get_as(AUDITOR_KEY, "/v1/nodes").await.expect(200);
+    let node = &listed["nodes"][0];
+    assert_eq!((&node["node"], &node["state"], &node["this"]), (&live["node"], &json!("up"), &json!(true)), "{listed}");
+    assert_eq!((&node["epoch"], &node["sessions"], &node["renewed_at"]), (&json!(1), &json!(1), &json!(null)));
+    assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
+    router.post_as(OPERATOR_KEY, "/v1/drain", json!({})).await.expect(200);
+    let listed = router.get_as(OPERATOR_KEY, "/v1/nodes").await.expect(200);
+    assert_eq!(listed["nodes"][0]["state"], "draining", "{listed}");
+    assert_eq!(listed["nodes"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

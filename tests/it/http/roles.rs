@@ -12,7 +12,7 @@ const OPERATOR: u8 = 4;
 const ALL: u8 = MASTER | AUDITOR | OPERATOR;
 
 /// Every route, and for whom it is; without anyone: for everybody, with a key or without.
-const ROUTES: [(&str, &str, u8); 22] = [
+const ROUTES: [(&str, &str, u8); 23] = [
     ("POST", "/v1/invocations", MASTER),
     ("GET", "/v1/invocations", MASTER | AUDITOR),
     ("GET", "/v1/invocations/{id}", MASTER | AUDITOR),
@@ -26,6 +26,7 @@ const ROUTES: [(&str, &str, u8); 22] = [
     ("GET", "/v1/history/stream", AUDITOR),
     ("GET", "/v1/history/head", AUDITOR),
     ("GET", "/v1/history/verify", AUDITOR),
+    ("GET", "/v1/nodes", AUDITOR | OPERATOR),
     ("GET", "/v1/drain", OPERATOR),
     ("POST", "/v1/drain", OPERATOR),
     ("DELETE", "/v1/drain", OPERATOR),

@@ -1,10 +1,16 @@
 //! What readers see of agents.
 
-use agent_router::id::{Position, SessionId};
-use agent_router::journal::{AgentFilter, AgentRecord, AgentRow, Journal, SessionRow};
+use agent_router::id::{NodeId, Position, SessionId};
+use agent_router::journal::{AgentFilter, AgentRecord, AgentRow, Journal, SessionRow, SessionStanding};
 
 use super::script::{Script, identity, second};
-use super::store::Store;
+use super::store::{BackEnd, Store, on_each_back_end};
+
+on_each_back_end! {
+    agents_are_listed_by_whether_they_are_there,
+    an_agent_is_read_with_what_it_registered_with_and_its_newest_socket,
+    a_page_of_agents_ends_where_what_they_registered_weighs_enough,
+}
 
 fn row(name: &str, registered: Option<Position>, last_seen: Option<i64>) -> AgentRow {
     AgentRow { agent: identity(name), registered, last_seen: last_seen.map(second) }
@@ -17,6 +23,10 @@ fn socket(name: &str, registered: Option<Position>, version: u8, at: i64) -> Ses
         registered,
         version,
         connected_at: second(at),
+        node: NodeId(1),
+        standing: SessionStanding::Live,
+        max_in_flight: registered.map_or(0, |_| 1000),
+        sealed_credential: None,
     }
 }
 
@@ -33,9 +43,8 @@ async fn names(journal: &dyn Journal, connected: Option<bool>, limit: usize) -> 
     }
 }
 
-#[tokio::test]
-async fn agents_are_listed_by_whether_they_are_there() {
-    let store = Store::new();
+async fn agents_are_listed_by_whether_they_are_there(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let registered = |script: &mut Script, name: &str| Some(script.registered(name, SessionId::generate(), b"{}"));
@@ -63,9 +72,8 @@ async fn agents_are_listed_by_whether_they_are_there() {
     assert_eq!(journal.agent(&identity("stranger")).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket() {
-    let store = Store::new();
+async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.registered("agent", SessionId::generate(), b"{\"old\": 1}");
@@ -84,6 +92,7 @@ async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket() {
         connected_at: Some(second(8)),
         version: Some(2),
         last_seen: None,
+        node: Some("node-1".to_owned()),
     };
     assert_eq!(journal.agent(&identity("agent")).await.unwrap().as_ref(), Some(&there));
     let connected = journal.agents(AgentFilter { connected: Some(true) }, None, 10).await.unwrap();
@@ -102,9 +111,8 @@ async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket() {
     assert_eq!(journal.agent(&identity("stranger")).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_page_of_agents_ends_where_what_they_registered_weighs_enough() {
-    let store = Store::new();
+async fn a_page_of_agents_ends_where_what_they_registered_weighs_enough(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let wanted: Vec<String> = (0..20).map(|number| format!("agent {number:02}")).collect();

@@ -4,11 +4,20 @@ use agent_router::id::{Position, SessionId};
 use agent_router::journal::{Detail, Verification};
 
 use super::script::Script;
-use super::store::{Store, intact};
+use super::store::{BackEnd, Store, intact, on_each_back_end};
+
+on_each_back_end! {
+    an_untouched_journal_is_intact,
+    the_chain_goes_on_over_restarts_and_pages,
+    every_kind_of_tampering_is_found_where_it_is,
+    a_range_is_checked_by_itself,
+    two_events_cannot_change_places,
+    a_journal_is_verified_while_it_is_written,
+}
 
 /// Five events, of which 2 and 4 have payloads; 2 accepts an invocation and 4 completes it.
-async fn written() -> Store {
-    let store = Store::new();
+async fn written(back_end: BackEnd) -> Store {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
@@ -31,18 +40,16 @@ async fn verified(store: &Store) -> Verification {
     verification
 }
 
-#[tokio::test]
-async fn an_untouched_journal_is_intact() {
-    let store = written().await;
+async fn an_untouched_journal_is_intact(back_end: BackEnd) {
+    let store = written(back_end).await;
     let journal = store.open().await;
     let head = journal.head().await.unwrap();
     assert_eq!(head.position, Position(5));
     assert_eq!(journal.verify(None, None).await.unwrap(), intact(5, head));
 }
 
-#[tokio::test]
-async fn the_chain_goes_on_over_restarts_and_pages() {
-    let store = written().await;
+async fn the_chain_goes_on_over_restarts_and_pages(back_end: BackEnd) {
+    let store = written(back_end).await;
     let journal = store.open().await;
     let mut script = Script::after(Position(5));
     for _ in 0..2500 {
@@ -53,8 +60,7 @@ async fn the_chain_goes_on_over_restarts_and_pages() {
     assert_eq!(verified(&store).await, intact(2505, head));
 }
 
-#[tokio::test]
-async fn every_kind_of_tampering_is_found_where_it_is() {
+async fn every_kind_of_tampering_is_found_where_it_is(back_end: BackEnd) {
     let cases: [(&str, i64); 27] = [
         ("UPDATE journal SET at = at + 1 WHERE position = 1", 1),
         ("UPDATE journal SET kind = 2 WHERE position = 1", 1),
@@ -69,7 +75,7 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
         ("UPDATE journal SET payload = CAST('{\"a\": 2}' AS BLOB) WHERE position = 2", 2),
         ("UPDATE journal SET payload = NULL WHERE position = 2", 2),
         ("UPDATE journal SET payload = NULL, salt = NULL WHERE position = 4", 4),
-        ("UPDATE journal SET payload = x'00', salt = x'00' WHERE position = 3", 3),
+        ("UPDATE journal SET payload = zeroblob(1), salt = zeroblob(1) WHERE position = 3", 3),
         ("UPDATE journal SET salt = NULL WHERE position = 2", 2),
         ("UPDATE journal SET salt = randomblob(16) WHERE position = 4", 4),
         ("UPDATE journal SET payload_hash = randomblob(32) WHERE position = 4", 4),
@@ -86,7 +92,7 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
         ("DELETE FROM invocations", 2),
     ];
     for (sql, wrong) in cases {
-        let store = written().await;
+        let store = written(back_end).await;
         assert_eq!(store.tamper(sql).await, 1, "{sql}");
         match verified(&store).await {
             Verification::Broken { position, what } => assert_eq!(position, Position(wrong), "{sql}: {what}"),
@@ -95,9 +101,8 @@ async fn every_kind_of_tampering_is_found_where_it_is() {
     }
 }
 
-#[tokio::test]
-async fn a_range_is_checked_by_itself() {
-    let store = written().await;
+async fn a_range_is_checked_by_itself(back_end: BackEnd) {
+    let store = written(back_end).await;
     let journal = store.open().await;
     let ranges = [
         (None, Some(3), 1, 3),
@@ -131,9 +136,8 @@ async fn a_range_is_checked_by_itself() {
     assert!(matches!(verification, Verification::Broken { position: Position(3), .. }), "{verification:?}");
 }
 
-#[tokio::test]
-async fn two_events_cannot_change_places() {
-    let store = written().await;
+async fn two_events_cannot_change_places(back_end: BackEnd) {
+    let store = written(back_end).await;
     store
         .tamper(
             "UPDATE journal SET position = 99 WHERE position = 1;
@@ -144,9 +148,8 @@ async fn two_events_cannot_change_places() {
     assert!(matches!(verified(&store).await, Verification::Broken { position: Position(1), .. }));
 }
 
-#[tokio::test]
-async fn a_journal_is_verified_while_it_is_written() {
-    let store = Store::new();
+async fn a_journal_is_verified_while_it_is_written(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();

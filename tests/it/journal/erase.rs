@@ -9,7 +9,20 @@ use agent_router::journal::{
 use agent_router::record::file;
 
 use super::script::{Script, identity};
-use super::store::{Store, exported};
+use super::store::{BackEnd, Store, exported, on_each_back_end};
+
+on_each_back_end! {
+    the_payloads_of_an_invocation_go_and_no_others,
+    what_its_agent_logged_about_its_request_goes_too_wherever_it_is,
+    a_log_line_that_somebody_emptied_is_damage_whoever_else_was_erased,
+    an_invocation_of_no_request_takes_no_log_line_with_it,
+    a_range_whose_log_lines_were_erased_verifies_once_the_invocation_is_pruned,
+    what_comes_after_an_erasure_stays,
+    a_key_of_an_erased_invocation_fits_no_payload_any_more,
+    nothing_of_it_is_left_in_any_file,
+    a_journal_that_is_closed_after_an_erasure_has_nothing_left_of_it,
+    an_erasure_that_is_not_committed_erases_nothing,
+}
 
 /// Accepts and completes an invocation.
 async fn finished(journal: &dyn Journal, script: &mut Script, body: &[u8], answer: &[u8]) -> Invocation {
@@ -26,9 +39,8 @@ async fn payloads_of(journal: &dyn Journal, invocation: &Invocation) -> Vec<Vec<
     events.into_iter().filter_map(|event| event.payload).map(|payload| payload.to_vec()).collect()
 }
 
-#[tokio::test]
-async fn the_payloads_of_an_invocation_go_and_no_others() {
-    let store = Store::new();
+async fn the_payloads_of_an_invocation_go_and_no_others(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let erased = finished(&*journal, &mut script, b"{\"its\": 1}", b"{\"its\": 2}").await;
@@ -72,11 +84,10 @@ async fn finished_of(journal: &dyn Journal, script: &mut Script, agent: &str, re
     invocation
 }
 
-#[tokio::test]
-async fn what_its_agent_logged_about_its_request_goes_too_wherever_it_is() {
+async fn what_its_agent_logged_about_its_request_goes_too_wherever_it_is(back_end: BackEnd) {
     // All in the tail; the index of one era and the tail; several eras.
     for between in [0, 1500, 2500, 9000] {
-        let store = Store::new();
+        let store = Store::on(back_end);
         let journal = store.open().await;
         let mut script = Script::new();
         let before = script.logged_about("agent \"é\"", "r é", b"about an earlier call");
@@ -101,7 +112,7 @@ async fn what_its_agent_logged_about_its_request_goes_too_wherever_it_is() {
 
         assert_eq!(lines_left(&*journal).await, stays, "{between} between");
         journal.scrub().await.unwrap();
-        let left = store.files_with(b"THE-SECRET");
+        let left = store.places_of(b"THE-SECRET").await;
         assert!(left.is_empty(), "{between} between: still in {left:?}");
         let gone = 4 + u64::try_from((between + 499) / 1000).unwrap();
         for to in [None, Some(erasure), Some(Position(erasure.0 - 1))] {
@@ -123,10 +134,9 @@ async fn what_its_agent_logged_about_its_request_goes_too_wherever_it_is() {
     }
 }
 
-#[tokio::test]
-async fn a_log_line_that_somebody_emptied_is_damage_whoever_else_was_erased() {
+async fn a_log_line_that_somebody_emptied_is_damage_whoever_else_was_erased(back_end: BackEnd) {
     for line in ["agent", "another", "nothing"] {
-        let store = Store::new();
+        let store = Store::on(back_end);
         let journal = store.open().await;
         let mut script = Script::new();
         let invocation = finished_of(&*journal, &mut script, "agent", "r").await;
@@ -150,10 +160,9 @@ async fn a_log_line_that_somebody_emptied_is_damage_whoever_else_was_erased() {
     }
 }
 
-#[tokio::test]
-async fn an_invocation_of_no_request_takes_no_log_line_with_it() {
+async fn an_invocation_of_no_request_takes_no_log_line_with_it(back_end: BackEnd) {
     for request_id in [None, Some("")] {
-        let store = Store::new();
+        let store = Store::on(back_end);
         let journal = store.open().await;
         let mut script = Script::new();
         let mut invocation = script.accepted("agent", b"{}");
@@ -173,9 +182,8 @@ async fn an_invocation_of_no_request_takes_no_log_line_with_it() {
     }
 }
 
-#[tokio::test]
-async fn a_range_whose_log_lines_were_erased_verifies_once_the_invocation_is_pruned() {
-    let store = Store::new();
+async fn a_range_whose_log_lines_were_erased_verifies_once_the_invocation_is_pruned(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let invocation = finished_of(&*journal, &mut script, "agent", "r").await;
@@ -194,9 +202,8 @@ async fn a_range_whose_log_lines_were_erased_verifies_once_the_invocation_is_pru
     }
 }
 
-#[tokio::test]
-async fn what_comes_after_an_erasure_stays() {
-    let store = Store::new();
+async fn what_comes_after_an_erasure_stays(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let invocation = finished(&*journal, &mut script, b"{}", b"{}").await;
@@ -215,9 +222,8 @@ async fn what_comes_after_an_erasure_stays() {
     assert!(matches!(to, Verification::Broken { .. }), "no later event explains it: {to:?}");
 }
 
-#[tokio::test]
-async fn a_key_of_an_erased_invocation_fits_no_payload_any_more() {
-    let store = Store::new();
+async fn a_key_of_an_erased_invocation_fits_no_payload_any_more(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocation = script.accepted("agent", b"{}");
@@ -232,13 +238,12 @@ async fn a_key_of_an_erased_invocation_fits_no_payload_any_more() {
     let found = journal.lookup(&lookup).await.unwrap().remove(0);
     assert_eq!(found.id, invocation.id);
     assert_ne!(found.key.unwrap().digest, digest);
-    assert!(!store.files_with(b"journal").is_empty(), "the search finds what is there");
+    assert!(!store.places_of(b"journal").await.is_empty(), "the search finds what is there");
     journal.scrub().await.unwrap();
-    assert!(store.files_with(&digest).is_empty());
+    assert!(store.places_of(&digest).await.is_empty());
 }
 
-#[tokio::test]
-async fn nothing_of_it_is_left_in_any_file() {
+async fn nothing_of_it_is_left_in_any_file(back_end: BackEnd) {
     let large = b"LARGE-SECRET-".repeat(20_000);
     let cases: [(&str, &[u8], &[u8]); 3] = [
         ("in a page", b"{\"a\": \"SMALL-SECRET\"}", b"SMALL-SECRET"),
@@ -247,7 +252,7 @@ async fn nothing_of_it_is_left_in_any_file() {
     ];
     for (which, payload, secret) in cases {
         for events_behind in [0, 3, 2000] {
-            let store = Store::new();
+            let store = Store::on(back_end);
             let journal = store.open().await;
             let mut script = Script::new();
             let invocation = finished(&*journal, &mut script, payload, payload).await;
@@ -255,12 +260,12 @@ async fn nothing_of_it_is_left_in_any_file() {
                 script.logged("agent", b"Every leaf that fills up and every root that grows moves what it had.");
             }
             journal.commit(&script.take()).await.unwrap();
-            assert!(!store.files_with(secret).is_empty(), "{which}, {events_behind} behind");
+            assert!(!store.places_of(secret).await.is_empty(), "{which}, {events_behind} behind");
 
             script.erased(&invocation);
             journal.commit(&script.take()).await.unwrap();
             journal.scrub().await.unwrap();
-            let left = store.files_with(secret);
+            let left = store.places_of(secret).await;
             assert!(left.is_empty(), "{which}, {events_behind} behind: still in {left:?}");
             let verification = journal.verify(None, None).await.unwrap();
             assert!(matches!(verification, Verification::Intact(Report { erased: 2, .. })), "{verification:?}");
@@ -269,16 +274,15 @@ async fn nothing_of_it_is_left_in_any_file() {
     }
 }
 
-#[tokio::test]
-async fn a_journal_that_is_closed_after_an_erasure_has_nothing_left_of_it() {
-    let store = Store::new();
+async fn a_journal_that_is_closed_after_an_erasure_has_nothing_left_of_it(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let invocation = finished(&*journal, &mut script, b"[\"SECRET-OF-MINE\"]", b"{}").await;
     script.erased(&invocation);
     journal.commit(&script.take()).await.unwrap();
     journal.close().await;
-    assert!(store.files_with(b"SECRET-OF-MINE").is_empty());
+    assert!(store.places_of(b"SECRET-OF-MINE").await.is_empty());
     assert!(matches!(journal.scrub().await, Err(JournalError::Unavailable(_))), "it is closed");
 }
 
@@ -296,18 +300,17 @@ async fn a_reader_that_looks_at_the_past_keeps_it_from_being_scrubbed_and_no_mor
     journal.commit(&script.take()).await.unwrap();
     let refused = journal.scrub().await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
-    assert!(!store.files_with(b"SECRET-OF-MINE").is_empty());
+    assert!(!store.places_of(b"SECRET-OF-MINE").await.is_empty());
     script.started();
     journal.commit(&script.take()).await.expect("commits go on");
 
     sqlx::query("ROLLBACK").execute(&mut reader).await.unwrap();
     journal.scrub().await.unwrap();
-    assert!(store.files_with(b"SECRET-OF-MINE").is_empty());
+    assert!(store.places_of(b"SECRET-OF-MINE").await.is_empty());
 }
 
-#[tokio::test]
-async fn an_erasure_that_is_not_committed_erases_nothing() {
-    let store = Store::new();
+async fn an_erasure_that_is_not_committed_erases_nothing(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let invocation = finished(&*journal, &mut script, b"[1]", b"[2]").await;

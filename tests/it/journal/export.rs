@@ -7,18 +7,27 @@ use agent_router::protocol::Redactor;
 use agent_router::record::file::{self, FileError};
 
 use super::script::Script;
-use super::store::{Store, exported};
+use super::store::{BackEnd, Store, exported, on_each_back_end};
+
+on_each_back_end! {
+    what_was_erased_and_pruned_is_told_from_damage,
+    every_change_of_a_line_is_found_where_it_is,
+    lines_that_are_removed_inserted_or_out_of_order_are_found,
+    a_redacted_payload_is_counted_and_the_chain_checked_all_the_same,
+    a_line_that_is_no_event_is_named,
+}
 
 /// Seven events and their heads: 2 accepts an invocation, 4 completes it, 5 is a log line, 6 erases the invocation, and 1 is
 /// pruned by 7.
-async fn written() -> (Vec<String>, Vec<Head>) {
-    let store = Store::new();
+async fn written(back_end: BackEnd) -> (Vec<String>, Vec<Head>) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
     let mut invocation = script.invoked("agent", b"{\"a\": 1}");
     let detail = Detail::InvocationDelivered { attempt: 1, session: SessionId::generate(), plain: true };
     script.event(detail, Some(invocation.id), Some("agent"), None);
+    journal.commit(&script.take()).await.unwrap();
     script.completed(&mut invocation, b"{\"response\": 2}");
     script.logged("agent \"of\" \\ é", b"{\"log\":  [1.50, \"\\u00e9\"]}");
     journal.commit(&script.take()).await.unwrap();
@@ -39,9 +48,8 @@ fn verified(lines: &[String], audit: Audit) -> Result<Verification, FileError> {
     file::verify(lines.join("\n").as_bytes(), audit)
 }
 
-#[tokio::test]
-async fn what_was_erased_and_pruned_is_told_from_damage() {
-    let (lines, heads) = written().await;
+async fn what_was_erased_and_pruned_is_told_from_damage(back_end: BackEnd) {
+    let (lines, heads) = written(back_end).await;
     let report = Report { from: Position(2), events: 6, erased: 2, unchecked: 0, pruned: heads[0], head: heads[6] };
     assert_eq!(verified(&lines, Audit::of_export()).unwrap(), Verification::Intact(report.clone()));
     assert_eq!(verified(&lines, Audit::of_export().noting(heads)).unwrap(), Verification::Intact(report));
@@ -55,9 +63,8 @@ fn position_of(index: usize) -> i64 {
 /// What is done to a line.
 type Change = fn(&str) -> String;
 
-#[tokio::test]
-async fn every_change_of_a_line_is_found_where_it_is() {
-    let (lines, heads) = written().await;
+async fn every_change_of_a_line_is_found_where_it_is(back_end: BackEnd) {
+    let (lines, heads) = written(back_end).await;
     let cases: [(usize, Change); 15] = [
         (0, |line| line.replacen("\"at\":\"2026", "\"at\":\"2025", 1)),
         (1, |line| line.replacen("invocation.delivered", "invocation.started", 1)),
@@ -102,9 +109,8 @@ async fn every_change_of_a_line_is_found_where_it_is() {
     }
 }
 
-#[tokio::test]
-async fn lines_that_are_removed_inserted_or_out_of_order_are_found() {
-    let (lines, heads) = written().await;
+async fn lines_that_are_removed_inserted_or_out_of_order_are_found(back_end: BackEnd) {
+    let (lines, heads) = written(back_end).await;
     let broken = |lines: &[String], noted: &[Head]| match verified(lines, Audit::of_export().noting(noted.to_vec())) {
         Ok(Verification::Broken { position, what }) => (position.0, what),
         other => panic!("{other:?}"),
@@ -130,9 +136,8 @@ async fn lines_that_are_removed_inserted_or_out_of_order_are_found() {
     assert!(matches!(verified(&lines[..4], Audit::of_excerpt()), Ok(Verification::Intact(Report { erased: 2, .. }))));
 }
 
-#[tokio::test]
-async fn a_redacted_payload_is_counted_and_the_chain_checked_all_the_same() {
-    let store = Store::new();
+async fn a_redacted_payload_is_counted_and_the_chain_checked_all_the_same(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.logged("agent", b"{\"api_key\": \"sk-1\"}");
@@ -157,9 +162,8 @@ async fn a_redacted_payload_is_counted_and_the_chain_checked_all_the_same() {
     assert!(matches!(verified(&changed, Audit::of_export()), Ok(Verification::Broken { position: Position(1), .. })));
 }
 
-#[tokio::test]
-async fn a_line_that_is_no_event_is_named() {
-    let (lines, _) = written().await;
+async fn a_line_that_is_no_event_is_named(back_end: BackEnd) {
+    let (lines, _) = written(back_end).await;
     let wrong: [(&str, Change); 10] = [
         ("nothing", |_| String::new()),
         ("a number", |_| "1".to_owned()),

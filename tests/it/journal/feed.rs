@@ -4,7 +4,11 @@ use agent_router::id::{Position, SessionId};
 use agent_router::journal::{Journal, Notice};
 
 use super::script::{Script, second};
-use super::store::Store;
+use super::store::{BackEnd, Store, on_each_back_end};
+
+on_each_back_end! {
+    the_backend_is_told_of_others_what_it_has_to_know,
+}
 
 const BACKEND: &str = "master_server_be";
 const ML: &str = "master_server_ml";
@@ -23,9 +27,8 @@ async fn told(journal: &dyn Journal, after: Position, since: i64, limit: usize) 
     (words.collect(), looked_at)
 }
 
-#[tokio::test]
-async fn the_backend_is_told_of_others_what_it_has_to_know() {
-    let store = Store::new();
+async fn the_backend_is_told_of_others_what_it_has_to_know(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let session = SessionId::generate();

@@ -12,8 +12,18 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::script::{Script, identity, second};
-use super::store::Store;
+use super::store::{BackEnd, Store, on_each_back_end};
 use super::tale::{Tale, assert_same, seeded};
+
+on_each_back_end! {
+    every_filter_and_every_two_find_exactly_their_events_in_both_orders,
+    what_is_committed_between_two_pages_is_neither_doubled_nor_missed,
+    a_reader_that_follows_while_others_write_sees_each_event_once,
+    a_restart_goes_on_with_the_index_where_it_stood,
+    a_page_of_large_events_ends_early_and_leads_on,
+    an_event_is_read_as_it_was_written,
+    an_invocation_is_read_with_its_body_and_its_answer,
+}
 
 /// Sets one thing that a reader may want.
 type Facet = (&'static str, Box<dyn Fn(&mut HistoryFilter)>);
@@ -96,10 +106,9 @@ async fn page(
     events.iter().map(|event| event.position.0).collect()
 }
 
-#[tokio::test]
-async fn every_filter_and_every_two_find_exactly_their_events_in_both_orders() {
+async fn every_filter_and_every_two_find_exactly_their_events_in_both_orders(back_end: BackEnd) {
     let random = &mut seeded();
-    let store = Store::new();
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut tale = Tale::default();
     told(&mut tale, random, journal.as_ref(), 11_000).await;
@@ -136,10 +145,9 @@ async fn every_filter_and_every_two_find_exactly_their_events_in_both_orders() {
     assert!(journal.history(&HistoryFilter::default(), Order::Ascending, None, 0).await.unwrap().events.is_empty());
 }
 
-#[tokio::test]
-async fn what_is_committed_between_two_pages_is_neither_doubled_nor_missed() {
+async fn what_is_committed_between_two_pages_is_neither_doubled_nor_missed(back_end: BackEnd) {
     let random = &mut seeded();
-    let store = Store::new();
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut tale = Tale::default();
     told(&mut tale, random, journal.as_ref(), 2_000).await;
@@ -184,10 +192,9 @@ async fn what_is_committed_between_two_pages_is_neither_doubled_nor_missed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_follows_while_others_write_sees_each_event_once() {
+async fn a_reader_that_follows_while_others_write_sees_each_event_once(back_end: BackEnd) {
     let random = &mut seeded();
-    let store = Store::new();
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut tale = Tale::default();
     let batches: Vec<_> = (0..300).map(|_| tale.batch(random, 20)).collect();
@@ -212,10 +219,9 @@ async fn a_reader_that_follows_while_others_write_sees_each_event_once() {
     assert_same(&found, &expected, filter);
 }
 
-#[tokio::test]
-async fn a_restart_goes_on_with_the_index_where_it_stood() {
+async fn a_restart_goes_on_with_the_index_where_it_stood(back_end: BackEnd) {
     let random = &mut seeded();
-    let store = Store::new();
+    let store = Store::on(back_end);
     let mut tale = Tale::default();
     for _ in 0..20 {
         let journal = store.open().await;
@@ -234,9 +240,8 @@ async fn a_restart_goes_on_with_the_index_where_it_stood() {
     }
 }
 
-#[tokio::test]
-async fn a_page_of_large_events_ends_early_and_leads_on() {
-    let store = Store::new();
+async fn a_page_of_large_events_ends_early_and_leads_on(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     for _ in 0..10 {
@@ -262,9 +267,8 @@ async fn a_page_of_large_events_ends_early_and_leads_on() {
     }
 }
 
-#[tokio::test]
-async fn an_event_is_read_as_it_was_written() {
-    let store = Store::new();
+async fn an_event_is_read_as_it_was_written(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
@@ -285,9 +289,8 @@ async fn an_event_is_read_as_it_was_written() {
     assert_eq!(detail["ttl_ms"], 1500);
 }
 
-#[tokio::test]
-async fn an_invocation_is_read_with_its_body_and_its_answer() {
-    let store = Store::new();
+async fn an_invocation_is_read_with_its_body_and_its_answer(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let mut answered = script.accepted("agent", b"{ }");

@@ -22,7 +22,10 @@ async fn written_before(journal: &Store) -> Store {
     Migrator::with_migrations(first).run(&mut door).await.unwrap();
     sqlx::query("ATTACH $1 AS new").bind(journal.path().to_str().unwrap()).execute(&mut door).await.unwrap();
     for table in ["journal", "invocations", "nodes"] {
-        let copy = format!("INSERT INTO main.{table} SELECT * FROM new.{table}");
+        // What later migrations added is not there yet.
+        let columns = "SELECT group_concat(name) FROM pragma_table_info($1)";
+        let columns: String = sqlx::query_scalar(columns).bind(table).fetch_one(&mut door).await.unwrap();
+        let copy = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}");
         sqlx::query(AssertSqlSafe(copy)).execute(&mut door).await.unwrap();
     }
     let head = "UPDATE main.journal_head SET (position, hash) = (SELECT position, hash FROM new.journal_head)";

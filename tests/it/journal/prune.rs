@@ -5,10 +5,20 @@ use agent_router::journal::{
     AgentRow, Batch, Head, HistoryFilter, Journal, JournalError, Lookup, Order, Report, Verification,
 };
 use agent_router::record;
-use sqlx::Row;
 
 use super::script::{Script, identity, second};
-use super::store::{Store, exported};
+use super::store::{BackEnd, Store, exported, on_each_back_end};
+
+on_each_back_end! {
+    what_is_young_or_still_waited_for_stays,
+    a_time_that_went_back_holds_up_what_is_behind_it,
+    events_and_their_invocations_go_and_the_chain_says_how_far,
+    what_an_agent_registered_with_is_kept,
+    the_index_of_eras_that_are_gone_goes_with_them,
+    pruning_that_makes_no_sense_is_refused_whole,
+    events_that_somebody_else_removed_are_not_taken_for_pruned,
+    a_journal_is_verified_and_probed_while_it_is_pruned,
+}
 
 async fn head_at(journal: &dyn Journal, position: i64) -> Head {
     let hash = journal.hash_at(Position(position)).await.unwrap().expect("it is there");
@@ -46,9 +56,8 @@ async fn written(store: &Store) -> (std::sync::Arc<dyn Journal>, Script) {
     (journal, script)
 }
 
-#[tokio::test]
-async fn what_is_young_or_still_waited_for_stays() {
-    let store = Store::new();
+async fn what_is_young_or_still_waited_for_stays(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let (journal, mut script) = written(&store).await;
     // (before, limit) → how far
     for (before, limit, through) in [
@@ -75,9 +84,8 @@ async fn what_is_young_or_still_waited_for_stays() {
     assert_eq!(prunable(&*journal, 4, 100).await, 0);
 }
 
-#[tokio::test]
-async fn a_time_that_went_back_holds_up_what_is_behind_it() {
-    let store = Store::new();
+async fn a_time_that_went_back_holds_up_what_is_behind_it(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     for _ in 0..4 {
@@ -89,9 +97,8 @@ async fn a_time_that_went_back_holds_up_what_is_behind_it() {
     assert_eq!(prunable(&*journal, 1_001, 100).await, 4);
 }
 
-#[tokio::test]
-async fn events_and_their_invocations_go_and_the_chain_says_how_far() {
-    let store = Store::new();
+async fn events_and_their_invocations_go_and_the_chain_says_how_far(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let (journal, mut script) = written(&store).await;
     let first = journal.history(&HistoryFilter::default(), Order::Ascending, None, 2).await.unwrap().events;
     let invocation = first[1].invocation.unwrap();
@@ -131,23 +138,19 @@ async fn events_and_their_invocations_go_and_the_chain_says_how_far() {
         matches!(verification, Verification::Intact(Report { from: Position(6), events: 8, .. })),
         "{verification:?}"
     );
-    assert!(store.files_with(b"FIRST").is_empty() && store.files_with(b"ANSWER").is_empty());
-    assert!(!store.files_with(b"SECOND").is_empty());
+    assert!(store.places_of(b"FIRST").await.is_empty() && store.places_of(b"ANSWER").await.is_empty());
+    assert!(!store.places_of(b"SECOND").await.is_empty());
 }
 
-#[tokio::test]
-async fn what_an_agent_registered_with_is_kept() {
-    let store = Store::new();
+async fn what_an_agent_registered_with_is_kept(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let register = |script: &mut Script, payload: &[u8]| {
         let registered = Some(script.registered("agent", SessionId::generate(), payload));
         script.batch.agents = vec![AgentRow { agent: identity("agent"), registered, last_seen: None }];
     };
-    let kept = || async {
-        let row = sqlx::query("SELECT registration FROM agents").fetch_one(&mut store.back_door().await).await.unwrap();
-        row.get::<Option<Vec<u8>>, _>(0)
-    };
+    let kept = || async { store.bytes("SELECT registration FROM agents").await };
     register(&mut script, b"first");
     script.started();
     journal.commit(&script.take()).await.unwrap();
@@ -169,20 +172,18 @@ async fn what_an_agent_registered_with_is_kept() {
     assert_eq!(agents[0].registered, Some(Position(4)), "it is known as before");
 }
 
-#[tokio::test]
-async fn the_index_of_eras_that_are_gone_goes_with_them() {
+async fn the_index_of_eras_that_are_gone_goes_with_them(back_end: BackEnd) {
     const ERA: i64 = 4096;
-    let store = Store::new();
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     for _ in 0..ERA + 10 {
         script.started();
     }
     journal.commit(&script.take()).await.unwrap();
+    store.indexed().await;
     let eras = || async {
-        let sql = "SELECT (SELECT min(era) FROM eras), (SELECT min(era) FROM postings)";
-        let row = sqlx::query(sql).fetch_one(&mut store.back_door().await).await.unwrap();
-        (row.get::<i64, _>(0), row.get::<i64, _>(1))
+        (store.integer("SELECT min(era) FROM eras").await, store.integer("SELECT min(era) FROM postings").await)
     };
     for (position, era) in [(ERA - 2, 0), (ERA - 1, 1)] {
         let through = head_at(&*journal, position).await;
@@ -192,9 +193,8 @@ async fn the_index_of_eras_that_are_gone_goes_with_them() {
     }
 }
 
-#[tokio::test]
-async fn pruning_that_makes_no_sense_is_refused_whole() {
-    let store = Store::new();
+async fn pruning_that_makes_no_sense_is_refused_whole(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let (journal, mut script) = written(&store).await;
     let through = head_at(&*journal, 4).await;
     script.pruned(through);
@@ -221,17 +221,16 @@ async fn pruning_that_makes_no_sense_is_refused_whole() {
     );
 }
 
-#[tokio::test]
-async fn events_that_somebody_else_removed_are_not_taken_for_pruned() {
+async fn events_that_somebody_else_removed_are_not_taken_for_pruned(back_end: BackEnd) {
     for (sql, wrong, because) in [
         ("DELETE FROM journal WHERE position = 5", 5, "one more than the event says"),
-        ("DELETE FROM journal WHERE position <= 6; UPDATE pruned SET position = 6, hash = (SELECT x'00')", 6, ""),
+        ("DELETE FROM journal WHERE position <= 6; UPDATE pruned SET position = 6, hash = zeroblob(1)", 6, ""),
         ("UPDATE pruned SET position = 3", 4, "one less than the event says"),
         ("UPDATE pruned SET hash = randomblob(32)", 5, "another hash"),
         ("UPDATE pruned SET position = 0, hash = zeroblob(32)", 1, "as if it never had been"),
         ("DELETE FROM journal WHERE position = 11", 11, "the event that says so"),
     ] {
-        let store = Store::new();
+        let store = Store::on(back_end);
         let (journal, mut script) = written(&store).await;
         let through = head_at(&*journal, 4).await;
         script.pruned(through);
@@ -247,9 +246,8 @@ async fn events_that_somebody_else_removed_are_not_taken_for_pruned() {
     }
 }
 
-#[tokio::test]
-async fn a_journal_is_verified_and_probed_while_it_is_pruned() {
-    let store = Store::new();
+async fn a_journal_is_verified_and_probed_while_it_is_pruned(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     for _ in 0..5_000 {

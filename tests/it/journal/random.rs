@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Invocation, Labels, Outcome, Reply};
 use agent_router::journal::audit::Audit;
 use agent_router::journal::{
-    AgentRow, Batch, Detail, EventKind, Journal, JournalError, Report, SessionRow, Verification,
+    AgentRow, Batch, Detail, EventKind, Journal, JournalError, Report, SessionRow, SessionStanding, Verification,
 };
 use agent_router::record::file;
 use rand::rngs::StdRng;
@@ -15,11 +15,15 @@ use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 
 use super::script::{Script, identity, second};
-use super::store::{Store, exported};
+use super::store::{BackEnd, Store, exported, on_each_back_end};
+
+on_each_back_end! {
+    random_batches_amount_to_what_a_model_says,
+}
 
 /// What should be in the journal.
 #[derive(Clone, Default)]
-struct Model {
+pub(super) struct Model {
     agents: BTreeMap<Identity, AgentRow>,
     sessions: BTreeMap<SessionId, SessionRow>,
     invocations: BTreeMap<Position, Invocation>,
@@ -31,11 +35,11 @@ struct Model {
     /// The agent and the request of each log line.
     lines: BTreeMap<Position, (Identity, String)>,
     pruned: Position,
-    head: Position,
+    pub(super) head: Position,
 }
 
 impl Model {
-    fn apply(&mut self, batch: &Batch) {
+    pub(super) fn apply(&mut self, batch: &Batch) {
         for event in &batch.events {
             self.head = event.position;
             self.payloads.extend(event.payload.as_ref().map(|payload| (event.position, payload.to_vec())));
@@ -93,7 +97,7 @@ impl Model {
 }
 
 /// A batch that fits what is there.
-fn batch(random: &mut StdRng, model: &Model) -> Batch {
+pub(super) fn batch(random: &mut StdRng, model: &Model) -> Batch {
     let mut script = Script::after(model.head);
     let mut changing: BTreeMap<InvocationId, Invocation> = BTreeMap::new();
     let mut ended = Vec::new();
@@ -135,7 +139,17 @@ fn batch(random: &mut StdRng, model: &Model) -> Batch {
                 let session = SessionId::generate();
                 let connected_at = second(script.event(Detail::AgentConnected { session }, None, Some(&agent), None).0);
                 let identity = identity(&agent);
-                let row = SessionRow { session, identity, registered: None, version: 1, connected_at };
+                let row = SessionRow {
+                    session,
+                    identity,
+                    registered: None,
+                    version: 1,
+                    connected_at,
+                    node: NodeId(1),
+                    standing: SessionStanding::Live,
+                    max_in_flight: 0,
+                    sealed_credential: None,
+                };
                 script.batch.sessions.push(row);
             }
             _ => {
@@ -222,12 +236,11 @@ async fn assert_verifies(journal: &dyn Journal, model: &Model) {
     }
 }
 
-#[tokio::test]
-async fn random_batches_amount_to_what_a_model_says() {
+async fn random_batches_amount_to_what_a_model_says(back_end: BackEnd) {
     let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("SEED={seed}");
     let random = &mut StdRng::seed_from_u64(seed);
-    let store = Store::new();
+    let store = Store::on(back_end);
     let mut journal = store.open().await;
     let mut model = Model::default();
     for round in 0..150 {

@@ -3,12 +3,21 @@
 use std::sync::Arc;
 
 use agent_router::code::ErrorCode;
-use agent_router::id::{InvocationId, Position, SessionId};
+use agent_router::id::{InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Finished, IdempotencyKey, Invocation, Origin, Outcome, Reply, State};
-use agent_router::journal::{AgentRow, Batch, Head, Lookup, SessionRow};
+use agent_router::journal::{AgentRow, Batch, Head, Lookup, SessionRow, SessionStanding};
 
 use super::script::{Script, identity, second};
-use super::store::Store;
+use super::store::{BackEnd, Store, on_each_back_end};
+
+on_each_back_end! {
+    an_invocation_in_every_state_comes_back_as_it_was,
+    an_invocation_may_be_accepted_in_one_batch_and_finished_in_the_same,
+    agents_sessions_and_the_feed_come_back_as_they_were,
+    payloads_come_back_byte_for_byte,
+    an_empty_journal_says_so_and_an_empty_batch_changes_nothing,
+    a_key_leads_to_the_newest_invocation_that_has_it,
+}
 
 /// Every state with every outcome.
 fn states() -> Vec<State> {
@@ -73,9 +82,8 @@ async fn assert_kept(store: &Store, expected: &[Invocation]) {
     journal.close().await;
 }
 
-#[tokio::test]
-async fn an_invocation_in_every_state_comes_back_as_it_was() {
-    let store = Store::new();
+async fn an_invocation_in_every_state_comes_back_as_it_was(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocations = variants(&mut script);
@@ -105,9 +113,8 @@ async fn an_invocation_in_every_state_comes_back_as_it_was() {
     assert_kept(&store, &invocations).await;
 }
 
-#[tokio::test]
-async fn an_invocation_may_be_accepted_in_one_batch_and_finished_in_the_same() {
-    let store = Store::new();
+async fn an_invocation_may_be_accepted_in_one_batch_and_finished_in_the_same(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocation = script.accepted("agent", b"{}");
@@ -120,9 +127,8 @@ async fn an_invocation_may_be_accepted_in_one_batch_and_finished_in_the_same() {
     assert_eq!(found, [invocation]);
 }
 
-#[tokio::test]
-async fn agents_sessions_and_the_feed_come_back_as_they_were() {
-    let store = Store::new();
+async fn agents_sessions_and_the_feed_come_back_as_they_were(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
@@ -134,6 +140,10 @@ async fn agents_sessions_and_the_feed_come_back_as_they_were() {
             registered: None,
             version: 1,
             connected_at: second(number),
+            node: NodeId(1),
+            standing: SessionStanding::Live,
+            max_in_flight: 0,
+            sealed_credential: None,
         })
         .collect();
     script.batch.agents = vec![agent("a", None, None), agent("b \"é", Some(Position(1)), Some(second(1)))];
@@ -157,8 +167,7 @@ async fn agents_sessions_and_the_feed_come_back_as_they_were() {
     assert_eq!(restored.feed_acknowledged, Position(1), "a batch that does not say leaves it where it was");
 }
 
-#[tokio::test]
-async fn payloads_come_back_byte_for_byte() {
+async fn payloads_come_back_byte_for_byte(back_end: BackEnd) {
     let large = vec![b'x'; 1 << 20];
     let payloads: [&[u8]; 8] = [
         b"",
@@ -170,7 +179,7 @@ async fn payloads_come_back_byte_for_byte() {
         &[0; 40],
         &large,
     ];
-    let store = Store::new();
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let mut expected: Vec<_> = payloads.iter().map(|payload| (script.logged("agent", payload), *payload)).collect();
@@ -190,9 +199,8 @@ async fn payloads_come_back_byte_for_byte() {
     assert!(journal.payloads(&[]).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn an_empty_journal_says_so_and_an_empty_batch_changes_nothing() {
-    let store = Store::new();
+async fn an_empty_journal_says_so_and_an_empty_batch_changes_nothing(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     assert_eq!(journal.head().await.unwrap(), Head { position: Position(0), hash: [0; 32] });
     assert_eq!(journal.commit(&Batch::default()).await.unwrap(), journal.head().await.unwrap());
@@ -201,9 +209,8 @@ async fn an_empty_journal_says_so_and_an_empty_batch_changes_nothing() {
     assert!(restored.agents.is_empty() && restored.sessions.is_empty() && restored.unsettled.is_empty());
 }
 
-#[tokio::test]
-async fn a_key_leads_to_the_newest_invocation_that_has_it() {
-    let store = Store::new();
+async fn a_key_leads_to_the_newest_invocation_that_has_it(back_end: BackEnd) {
+    let store = Store::on(back_end);
     let journal = store.open().await;
     let mut script = Script::new();
     let keyed = |script: &mut Script, agent: &str, key: &str| {

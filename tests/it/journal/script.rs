@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_router::clock::Timestamp;
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
+use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
 use agent_router::journal::chain::to_hex;
 use agent_router::journal::{Accepted, Batch, Detail, Erased, Event, Head};
@@ -119,6 +119,7 @@ impl Script {
             agent: identity(agent),
             caller: identity("caller"),
             origin: Origin::Socket { session, registered: true },
+            home: NodeId(1),
             additions: true,
             accepted,
             accepted_at: second(accepted.0),

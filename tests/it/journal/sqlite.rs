@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use agent_router::clock::Timestamp;
-use agent_router::id::{Position, SessionId};
+use agent_router::id::{NodeId, Position, SessionId};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, backup, migrate, migration_status};
-use agent_router::journal::{Batch, EventKind, Journal, JournalError, Lookup, SessionRow, Verification};
+use agent_router::journal::{
+    Batch, EventKind, Journal, JournalError, Lookup, SessionRow, SessionStanding, Verification,
+};
 use sqlx::Row;
 
 use super::script::{Script, identity};
@@ -216,7 +218,7 @@ async fn the_tables_name_every_kind_and_the_view_reads_well() {
 #[ignore = "writes until it is killed"]
 async fn writes_until_it_is_killed() {
     let Some(path) = std::env::var_os("JOURNAL_TO_WRITE") else { return };
-    let options = SqliteOptions { path: path.into(), node: "node-1".to_owned() };
+    let options = SqliteOptions::new(path, "node-1");
     let journal = SqliteJournal::open(&options).await.unwrap();
     let mut script = Script::after(journal.head().await.unwrap().position);
     loop {
@@ -269,6 +271,10 @@ async fn a_batch_without_events_that_is_not_committed_is_not_taken_for_committed
         registered: None,
         version: 1,
         connected_at: Timestamp::from_micros(1),
+        node: NodeId(1),
+        standing: SessionStanding::Live,
+        max_in_flight: 0,
+        sealed_credential: None,
     };
     let batch = Batch { sessions: vec![row], ..Batch::default() };
     let mut other = store.back_door().await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use agent_router::auth::Principal;
 use agent_router::code::ErrorCode;
 use agent_router::id::{InvocationId, Position};
-use agent_router::invocation::{Policy, Reply};
-use agent_router::journal::{Detail, Erased, EventKind, Head, LogLines};
+use agent_router::invocation::{Invocation, Policy, Reply};
+use agent_router::journal::{Detail, Erased, EventKind, Head, LogLines, News};
 use agent_router::protocol::Version;
 use agent_router::router::{Command, Effect, EndReason, Ending, Found, Load, Step, Verdict};
 use serde_json::json;
@@ -100,6 +101,7 @@ fn a_router_that_drains_takes_nothing_new_and_goes_on_with_the_rest() {
     let open = Command::Open {
         session: agent_router::id::SessionId::generate(),
         principal: agent_router::auth::Principal::Own { identity: identity("late"), credential: None },
+        sealed_credential: None,
     };
     assert_eq!(stage.ask(open).0, Verdict::Refused(ErrorCode::ShuttingDown));
     let invoke = invocation(AGENT, &json!({}), &json!({}));
@@ -217,6 +219,42 @@ fn the_journal_lets_go_of_nothing_that_may_still_be_needed() {
     assert_eq!(stage.prune(accepted), Verdict::Taken);
     let beyond = stage.head().next();
     assert_eq!(stage.prune(beyond), Verdict::StillOpen, "what is not there cannot go");
+}
+
+#[test]
+fn what_another_router_has_let_go_of_is_counted_there() {
+    let mut stage = Stage::new();
+    for _ in 0..4 {
+        stage.open(CALLER);
+    }
+    let (through, gone) = (stage.head(), Position(stage.head().0 - 2));
+    stage.ledger.follow(News { head: through, pruned: gone, ..News::default() });
+    let counted_before = u64::try_from(through.0).unwrap();
+    stage.ask(Command::Prune { through: Head { position: through, hash: [7; 32] }, events: counted_before });
+    let event = stage.events.last().unwrap();
+    assert!(matches!(event.detail, Detail::JournalPruned { events: 2, .. }), "{event:?}");
+}
+
+#[test]
+fn what_another_router_erased_makes_room_for_what_is_owed_behind_it() {
+    let mut stage = Stage::new();
+    let agent = stage.open(AGENT);
+    stage.register(agent);
+    let master = stage.open(ML);
+    let asked: Vec<_> = (0..400).flat_map(|_| delivered(&stage.invoke(master))).collect();
+    stage.end(master, EndReason::Closed);
+    for id in &asked {
+        stage.answer(agent, *id);
+    }
+    let (back, effects) = stage.open_as(&Principal::Own { identity: identity(ML), credential: None });
+    let sent = answers(&effects, back);
+    assert!(sent.len() < asked.len());
+    let erased = stage.ledger.rows().invocations.into_iter().find(|invocation| invocation.id == sent[0]).unwrap();
+    let erased = Invocation { reply: Reply::None, ..erased };
+    stage.ledger.follow(News { head: stage.head(), invocations: vec![erased], ..News::default() });
+    let mut step = Step::default();
+    stage.ledger.catch_up(stage.now, &mut step);
+    assert_eq!(answers(&step.effects, back), asked[sent.len()..=sent.len()]);
 }
 
 #[test]

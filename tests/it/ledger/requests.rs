@@ -5,7 +5,7 @@ use agent_router::id::{Identity, InvocationId, SessionId};
 use agent_router::invocation::{Origin, Reply};
 use agent_router::journal::{Detail, Event, EventKind};
 use agent_router::protocol::Version;
-use agent_router::router::{Command, Effect, EndReason, Taken, Verdict};
+use agent_router::router::{Command, Effect, EndReason, Found, Step, Taken, Verdict};
 use serde_json::{Value, json};
 
 use super::{AGENT, CALLER, Stage, answers, delivered, frames, identity};
@@ -152,6 +152,30 @@ fn a_refusal_over_http_is_journaled_by_caller_and_with_what_it_belongs_to() {
         let kept = serde_json::to_value(&event.detail).unwrap();
         assert_eq!((&kept["request_id"], &kept["session_id"]), (&json!("r"), &json!("s")), "or a restart forgets it");
     }
+}
+
+#[test]
+fn a_refusal_that_is_decided_anew_counts_once() {
+    let mut stage = Stage::new();
+    let refuse = |stage: &mut Stage| stage.http_invoke(ML, "nobody", json!({}));
+    for _ in 0..12 {
+        refuse(&mut stage);
+    }
+    let again = Command::HttpInvoke { caller: identity(ML), invoke: invocation("nobody", &json!({}), &json!({})) };
+    for _ in 0..3 {
+        stage.ledger.decide(&again, &Found::default(), stage.now, &mut Step::default());
+        stage.ledger.take_back();
+    }
+    stage.now = stage.now + std::time::Duration::from_secs(2);
+    for _ in 0..3 {
+        let mut step = Step::default();
+        stage.ledger.pass_time(stage.now, &mut step);
+        assert_eq!(step.events.len(), 1, "how many there were");
+        stage.ledger.take_back();
+    }
+    stage.open(CALLER);
+    let last = stage.newest(EventKind::InvocationRefused);
+    assert!(matches!(last.detail, Detail::InvocationRefused { suppressed: 1, .. }), "{last:?}");
 }
 
 #[test]

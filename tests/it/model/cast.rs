@@ -62,7 +62,7 @@ impl Cast {
     /// What a batch let out, and the sockets that it opened.
     pub(super) fn take(&mut self, taken: &[Command], effects: Vec<Effect>) {
         for command in taken {
-            if let Command::Open { session, principal } = command {
+            if let Command::Open { session, principal, .. } = command {
                 let target = match principal {
                     Principal::Own { .. } => None,
                     Principal::Invoke { target, .. } => Some(target.clone()),
@@ -155,7 +155,7 @@ impl Cast {
         } else {
             Principal::Own { identity, credential: None }
         };
-        Command::Open { session: SessionId::generate(), principal }
+        Command::Open { session: SessionId::generate(), principal, sealed_credential: None }
     }
 
     fn end(&mut self) -> Option<Command> {
@@ -285,7 +285,7 @@ impl Cast {
                     labels: answer.labels,
                 }),
                 Outbound::Finish if peer.must_end.is_none() => peer.must_end = Some(EndReason::Unregistered),
-                Outbound::Finish | Outbound::Frame(_) | Outbound::Notice(_) => {}
+                Outbound::Finish | Outbound::Frame(_) | Outbound::Dismissal(_) | Outbound::Notice(_) => {}
             }
         }
         None

@@ -49,8 +49,6 @@ impl Model {
                 scene.due.push(EventKind::AgentDisconnected);
             }
             socket.live = socket.cut_off;
-            // What was only in memory is gone.
-            socket.standing = Standing::Open;
         }
         for call in self.calls.values_mut() {
             call.waiters.clear();
@@ -59,7 +57,10 @@ impl Model {
 
     fn set_command(&mut self, command: &Command, scene: &mut Scene) {
         match command {
-            Command::Open { session, principal } => self.set_open(*session, principal, scene),
+            Command::NodeLost { .. } | Command::Leave | Command::Withdraw { .. } => {
+                unreachable!("a router that is alone on its journal has no use for it")
+            }
+            Command::Open { session, principal, .. } => self.set_open(*session, principal, scene),
             Command::End { session, reason } => self.set_end(*session, *reason, scene),
             Command::Register { session, register } => self.set_register(*session, register, scene),
             Command::Unregister { session } => self.set_unregister(*session, scene),

@@ -1,28 +1,28 @@
 //! Plays the writer: takes commands in batches, decides, commits to the real journal, and only then lets effects out; has
 //! commits fail, and the router start again. After each batch it compares all accounts of what is true.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::id::InvocationId;
 use agent_router::invocation::Policy;
-use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Order, Report, Verification};
+use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Order, Report, Salts, Verification};
 use agent_router::router::{Class, Command, Effect, Found, Ledger, Outbound, Step, Verdict};
-use tempfile::TempDir;
 
 use super::canonical::canonical;
 use super::fold::Fold;
 use super::scene::{Cause, Seen};
 use super::state::Model;
+use crate::journal::store::{BackEnd, Store};
 
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The router without its sockets, and everything that watches it.
 #[derive(Debug)]
 pub(super) struct Driver {
-    folder: TempDir,
-    journal: SqliteJournal,
+    store: Store,
+    journal: Arc<dyn Journal>,
     ledger: Ledger,
     pub(super) model: Model,
     fold: Fold,
@@ -42,14 +42,14 @@ pub(super) struct Outcome {
 }
 
 impl Driver {
-    pub(super) async fn start(policy: Policy) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let journal = open(&folder).await;
+    pub(super) async fn start(policy: Policy, back_end: BackEnd) -> Self {
+        let store = Store::on(back_end);
+        let journal = open(&store).await;
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let restored = journal.restore().await.expect("an empty journal");
         let ledger = Ledger::restore(restored, policy.clone(), PING_INTERVAL, now);
         let model = Model::new(policy);
-        let mut driver = Self { folder, journal, ledger, model, fold: Fold::default(), now, held: Vec::new() };
+        let mut driver = Self { store, journal, ledger, model, fold: Fold::default(), now, held: Vec::new() };
         driver.boot().await;
         driver
     }
@@ -99,7 +99,7 @@ impl Driver {
     /// Ends the router as kill -9 does, and starts it again.
     pub(super) async fn restart(&mut self) {
         self.journal.close().await;
-        self.journal = open(&self.folder).await;
+        self.journal = open(&self.store).await;
         self.held.clear();
         let restored = self.journal.restore().await.expect("it can be read");
         self.model.assert_restored(&restored);
@@ -110,6 +110,7 @@ impl Driver {
     /// Every account of what is true is the same.
     pub(super) async fn compare_all(&self) {
         self.model.assert_restored(&self.journal.restore().await.expect("it can be read"));
+        self.journal.pass().await;
         let ids: Vec<InvocationId> = self.model.calls.keys().copied().collect();
         self.compare_rows(&ids).await;
         for id in ids {
@@ -227,9 +228,8 @@ fn assert_same(before: &str, after: &str) {
     assert!(before == after, "taken back and not as before:\n{}\n{}", around(before), around(after));
 }
 
-async fn open(folder: &TempDir) -> SqliteJournal {
-    let options = SqliteOptions { path: folder.path().join("journal.db"), node: "model".to_owned() };
-    SqliteJournal::open(&options).await.expect("a journal")
+async fn open(store: &Store) -> Arc<dyn Journal> {
+    store.open_as("model", Salts::Random).await
 }
 
 /// How far a step had come.

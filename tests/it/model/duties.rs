@@ -137,9 +137,13 @@ impl Model {
         let live = self.sockets.iter().filter(|(_, socket)| socket.live && socket.target.is_none());
         assert_eq!(sessions, live.map(|(id, socket)| (*id, &socket.identity)).collect::<Vec<_>>(), "who is connected");
         for row in &restored.sessions {
-            let registered = self.sockets[&row.session].registered;
+            let Socket { registered, standing, .. } = &self.sockets[&row.session];
             assert_eq!(row.registered, registered.map(|registered| registered.position));
-            assert_eq!(row.version == 2, registered.is_some_and(|registered| registered.version == Version::Two));
+            let version = match standing {
+                Standing::Registering(register) => Some(register.version),
+                _ => registered.map(|registered| registered.version),
+            };
+            assert_eq!(row.version == 2, version == Some(Version::Two));
         }
         // While it is connected, it does not matter when it was before.
         let seen = |agent, last_seen| (agent, Some(last_seen).filter(|_| !self.is_connected(agent)));

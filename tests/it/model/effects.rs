@@ -59,6 +59,7 @@ impl Model {
                     place.map(|place| scene.frames.swap_remove(place));
                 }
                 Effect::Send { message: Outbound::Notice(_), .. } => panic!("the feed sends notices, not the ledger"),
+                Effect::Send { message: Outbound::Dismissal(_), .. } => panic!("no other router dismisses an agent"),
                 Effect::End { session, why } => {
                     let place = scene.evictions.iter().position(|evicted| *evicted == (*session, *why));
                     scene.evictions.swap_remove(place.expect("nothing is to end it"));

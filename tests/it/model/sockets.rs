@@ -72,7 +72,7 @@ impl Model {
         for call in self.calls.values_mut().filter(|call| call.reply == Reply::Sent(session)) {
             call.reply = Reply::Owed;
         }
-        if self.own(&identity).all(|(_, socket)| socket.standing != Standing::Evicted) {
+        if !scene.restarting && self.own(&identity).all(|(_, socket)| socket.standing != Standing::Evicted) {
             let heir = self.own(&identity).find_map(|(id, socket)| match &socket.standing {
                 Standing::Registering(register) => Some((id, register.clone())),
                 _ => None,

@@ -15,6 +15,13 @@ pub(crate) struct Answer {
     pub(crate) text: String,
 }
 
+/// Events of the journal, and where they go on.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) events: Vec<Value>,
+    cursor: String,
+}
+
 impl Answer {
     /// Sends a request and reads the answer.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
@@ -87,17 +94,22 @@ impl Router {
 
     /// All events of the journal that a query such as `kind=agent.registered` selects, in order.
     pub(crate) async fn history(&self, query: &str) -> Vec<Value> {
-        let mut events = Vec::new();
-        let mut cursor = String::new();
+        let mut journal = Journal::default();
+        self.read_on(query, &mut journal).await;
+        journal.events
+    }
+
+    /// Reads on to the end from where it was left with the same query.
+    pub(crate) async fn read_on(&self, query: &str, journal: &mut Journal) {
         loop {
-            let (status, page) = self.get(&format!("/v1/history?limit=1000&{query}{cursor}")).await;
+            let (status, page) = self.get(&format!("/v1/history?limit=1000&{query}{}", journal.cursor)).await;
             assert_eq!(status, 200, "{query}: {page}");
             let Value::Array(more) = &page["events"] else { panic!("no events in {page}") };
             if more.is_empty() {
-                return events;
+                return;
             }
-            events.extend(more.iter().cloned());
-            cursor = format!("&cursor={}", page["next"].as_str().expect("`next` is always there"));
+            journal.events.extend(more.iter().cloned());
+            journal.cursor = format!("&cursor={}", page["next"].as_str().expect("`next` is always there"));
         }
     }
 

@@ -26,7 +26,9 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects with exactly these headers.
     pub(crate) async fn connect(router: &Router, headers: &[(&str, &str)]) -> Self {
-        let socket = Socket::open(router.address(), headers).await.expect("the socket is accepted");
+        let is_agent = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-custom-authorization"));
+        let address = if is_agent { router.address_for_agents() } else { router.address() };
+        let socket = Socket::open(address, headers).await.expect("the socket is accepted");
         Self::over(socket, "")
     }
 

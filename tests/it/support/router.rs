@@ -1,40 +1,41 @@
 //! The real router as a process of its own, in a directory of its own, on a port that it chooses.
+//!
+//! Its journal is a SQLite file, or with `TEST_DATABASE=postgres` a database of its own. There, with `TEST_NODES=2`, it is
+//! two processes on the one journal: agents and callers with a socket of their own connect to the second, everybody else
+//! to the first.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::credentials::{self, AUDITOR_KEY, BACKEND_KEY, OPERATOR_KEY, SECRET};
+use super::postgres::Database;
+use super::process::Process;
 
 /// How long the router may take for what it does at once; only a test that fails waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A router and its journal; the process ends with it.
 pub(crate) struct Router {
+    // Before the database: the processes go first.
+    process: Option<Process>,
+    second: Option<Process>,
     dir: TempDir,
     settings: Vec<(String, String)>,
     pub(super) http: reqwest::Client,
-    process: Option<Process>,
+    pub(super) database: Option<Arc<Database>>,
+    has_second: bool,
 }
 
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    stdout: Stdout,
-}
-
-/// What a process has printed, and what it is going to print.
-struct Stdout {
-    printed: Vec<String>,
-    coming: mpsc::UnboundedReceiver<String>,
+fn is_set(variable: &str, value: &str) -> bool {
+    std::env::var(variable).is_ok_and(|set| set == value)
 }
 
 impl Router {
@@ -58,23 +59,77 @@ impl Router {
         Self::with(&settings).await
     }
 
+    /// Starts one on this database, whatever the other tests run on.
+    pub(crate) async fn on(database: Arc<Database>, node: &str, settings: &[(&str, &str)]) -> Self {
+        let mut router = Self::stopped_on(database, node, settings);
+        router.start_again().await;
+        router
+    }
+
+    /// Starts another on the database of this one, with the same settings.
+    pub(crate) async fn another_node(&self, node: &str) -> Self {
+        let database = self.database.clone().expect("it has a database");
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Self::on(database, node, &settings).await
+    }
+
     /// One that was never started.
     pub(crate) fn stopped(settings: &[(&str, &str)]) -> Self {
+        if is_set("TEST_DATABASE", "postgres") {
+            let mut router = Self::stopped_on(Arc::new(Database::create()), "one", settings);
+            router.has_second = is_set("TEST_NODES", "2");
+            return router;
+        }
+        Self::stopped_on_a_file(settings)
+    }
+
+    /// One that was never started, on a file, whatever the other tests run on.
+    pub(crate) fn stopped_on_a_file(settings: &[(&str, &str)]) -> Self {
+        let mut router = Self::unset();
+        router.set("DATABASE_URL", &format!("sqlite://{}", router.journal().display()));
+        router.set_all(settings);
+        router
+    }
+
+    /// Starts one on a file, whatever the other tests run on.
+    pub(crate) async fn on_a_file(settings: &[(&str, &str)]) -> Self {
+        let mut router = Self::stopped_on_a_file(settings);
+        router.start_again().await;
+        router
+    }
+
+    /// One on this database that was never started.
+    pub(crate) fn stopped_on(database: Arc<Database>, node: &str, settings: &[(&str, &str)]) -> Self {
+        let mut router = Self::unset();
+        router.set_all(settings);
+        router.set("DATABASE_URL", database.url());
+        // The port of the next start is another, and so would be the name by default.
+        router.set("NODE_ID", node);
+        router.database = Some(database);
+        router
+    }
+
+    fn unset() -> Self {
         let mut router = Self {
+            process: None,
+            second: None,
             dir: TempDir::new().expect("a temporary directory can be made"),
             settings: Vec::new(),
             http: reqwest::Client::builder().no_proxy().build().expect("a client without TLS can be built"),
-            process: None,
+            database: None,
+            has_second: false,
         };
         router.set("LISTEN_ADDR", "127.0.0.1:0");
-        router.set("DATABASE_URL", &format!("sqlite://{}", router.journal().display()));
         router.set("REFUSALS_PER_SECOND", "10000");
         router.set("AUDITOR_API_KEY", AUDITOR_KEY);
         router.set("OPERATOR_API_KEY", OPERATOR_KEY);
-        for (name, value) in settings {
-            router.set(name, value);
-        }
         router
+    }
+
+    fn set_all(&mut self, settings: &[(&str, &str)]) {
+        for (name, value) in settings {
+            self.set(name, value);
+        }
     }
 
     /// Changes a setting, from the next start on.
@@ -86,20 +141,24 @@ impl Router {
     /// Starts it on the journal that it has; the port is a new one.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut child = self.command(&[]).stdout(Stdio::piped()).spawn().expect("the binary starts");
-        let mut stdout = Stdout { printed: Vec::new(), coming: lines_of(&mut child) };
-        let address = loop {
-            let Ok(Some(line)) = timeout(PATIENCE, stdout.coming.recv()).await else {
-                let _ = child.kill();
-                panic!("the router does not say where it serves: {:?}\n{}", stdout.printed, self.log());
-            };
-            let address = address_in(&line);
-            stdout.printed.push(line);
-            if let Some(address) = address {
-                break address;
-            }
-        };
-        self.process = Some(Process { child, address, stdout });
+        self.process = Some(self.started(self.command(&[])).await);
+        if self.has_second {
+            let mut command = self.command(&[]);
+            command.env("NODE_ID", "two");
+            self.second = Some(self.started(command).await);
+        }
+    }
+
+    /// Starts it by these arguments.
+    pub(crate) async fn start_with(&mut self, arguments: &[&str]) {
+        assert!(self.process.is_none(), "it runs already");
+        self.process = Some(self.started(self.command(arguments)).await);
+    }
+
+    async fn started(&self, command: Command) -> Process {
+        Process::start(command).await.unwrap_or_else(|printed| {
+            panic!("the router does not say where it serves: {printed:?}\n{}", self.log());
+        })
     }
 
     /// SIGTERM, an orderly end, and a start on the same journal.
@@ -116,38 +175,52 @@ impl Router {
 
     /// After SIGTERM: returns what the process printed, when it has ended with success.
     pub(crate) async fn ended(&mut self) -> Vec<String> {
-        let mut process = self.process.take().expect("it runs");
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = process.child.try_wait().expect("the process is ours") {
-                break status;
-            }
-            if Instant::now() > deadline {
-                let _ = process.child.kill();
+        let mut all = Vec::new();
+        for process in [self.second.take(), self.process.take()].into_iter().flatten() {
+            let Some((status, printed)) = process.ended().await else {
                 panic!("the router does not end\n{}", self.log());
-            }
-            sleep(Duration::from_millis(5)).await;
-        };
-        assert!(status.success(), "after SIGTERM the router exits with {status}\n{}", self.log());
-        let Stdout { mut printed, mut coming } = process.stdout;
-        while let Some(line) = coming.recv().await {
-            printed.push(line);
+            };
+            assert!(status.success(), "after SIGTERM the router exits with {status}\n{}", self.log());
+            all = printed;
         }
+        all
+    }
+
+    /// Waits for its end with a failure; returns what it printed.
+    pub(crate) async fn failed(&mut self) -> Vec<String> {
+        let process = self.process.take().expect("it runs");
+        let Some((status, printed)) = process.ended().await else { panic!("the router does not end\n{}", self.log()) };
+        assert!(!status.success(), "the router ends as if nothing was wrong\n{}", self.log());
         printed
     }
 
     /// SIGTERM, without waiting.
     pub(crate) fn terminate(&self) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().expect("there is a shell");
-        assert!(sent.success(), "the router can be signalled");
+        self.signal("TERM");
+    }
+
+    /// SIGSTOP: it does nothing any more, and its connections stay.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(self.process.is_some(), "it runs");
+        for process in [&self.second, &self.process].into_iter().flatten() {
+            process.signal(signal);
+        }
     }
 
     /// SIGKILL: the process is gone when this returns.
     pub(crate) fn kill(&mut self) {
-        let mut process = self.process.take().expect("it runs");
-        process.child.kill().expect("the process is ours");
-        process.child.wait().expect("the process is ours");
+        assert!(self.process.is_some(), "it runs");
+        self.second = None;
+        self.process = None;
     }
 
     /// SIGKILL and a start on the same journal.
@@ -158,11 +231,16 @@ impl Router {
 
     /// Runs the binary with these arguments and the router's own settings, to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.run_within(arguments, PATIENCE)
+    }
+
+    /// The same, which may take so long.
+    pub(crate) fn run_within(&self, arguments: &[&str], patience: Duration) -> Output {
         let (stdout, stderr) = (self.dir.path().join("stdout"), self.dir.path().join("stderr"));
         let file = |path| File::create(path).expect("a file can be made");
         let mut command = self.command(arguments);
         let mut child = command.stdout(file(&stdout)).stderr(file(&stderr)).spawn().expect("the binary starts");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = child.try_wait().expect("the process is ours") {
                 break status;
@@ -192,7 +270,7 @@ impl Router {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it runs").child.id()
+        self.running().pid()
     }
 
     /// The resident memory of its process.
@@ -202,9 +280,18 @@ impl Router {
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.process.as_ref().expect("it runs").address
+        self.running().address
+    }
+
+    /// Where agents and callers with a socket of their own connect.
+    pub(crate) fn address_for_agents(&self) -> SocketAddr {
+        self.second.as_ref().unwrap_or(self.running()).address
     }
 
     /// The address of a page.
@@ -215,6 +302,16 @@ impl Router {
     /// The address of its WebSocket.
     pub(crate) fn ws_url(&self) -> String {
         format!("ws://{}/ws", self.address())
+    }
+
+    /// The same, for agents.
+    pub(crate) fn ws_url_for_agents(&self) -> String {
+        format!("ws://{}/ws", self.address_for_agents())
+    }
+
+    /// Whether agents connect to another process than masters.
+    pub(crate) fn is_two(&self) -> bool {
+        self.has_second
     }
 
     /// The directory that it runs in.
@@ -253,10 +350,6 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-        }
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<_> = log.lines().collect();
@@ -273,22 +366,4 @@ pub(crate) fn printed(output: &Output) -> String {
 /// An id for an agent that nobody else has.
 pub(crate) fn agent_id() -> String {
     Uuid::new_v4().to_string()
-}
-
-/// Reads the child's stdout for as long as it lives, so that it never blocks on a full pipe.
-fn lines_of(child: &mut Child) -> mpsc::UnboundedReceiver<String> {
-    let stdout = child.stdout.take().expect("stdout is a pipe");
-    let (sender, lines) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let _ = sender.send(line);
-        }
-    });
-    lines
-}
-
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let rest = line.split("http://").nth(1)?;
-    let end = rest.find(|sign: char| !sign.is_ascii_digit() && sign != '.' && sign != ':').unwrap_or(rest.len());
-    rest[..end].trim_end_matches(['.', ':']).parse().ok()
 }

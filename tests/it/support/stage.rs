@@ -2,156 +2,30 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_router::auth::Principal;
-use agent_router::clock::{Clock, Timestamp};
+use agent_router::clock::Clock;
 use agent_router::code::ErrorCode;
-use agent_router::id::{Identity, InvocationId, Position, SessionId};
-use agent_router::invocation::{Invocation, Policy};
+use agent_router::id::{Identity, Position, SessionId};
+use agent_router::invocation::Policy;
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{
-    AgentFilter, AgentPage, AgentRecord, Batch, EventKind, FeedEvent, Head, HistoryFilter, HistoryPage,
-    InvocationFilter, InvocationPage, InvocationRecord, Journal, JournalError, Lookup, Order, Restored, Verification,
-};
+use agent_router::journal::{EventKind, HistoryFilter, Journal, Order};
 use agent_router::protocol::{Dialect, Inbound, Invoke, Version, parse};
 use agent_router::router::{
     AnswerContent, Body, Command, Delivery, EndReason, Outbound, Outlet, Router, Running, Settings, outbox,
 };
-use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::unreliable::Unreliable;
 use super::{PATIENCE, command, general_error, not_active};
 
 /// How soon a request is refused while the journal is away.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
-
-/// A journal that takes commits or does not, as the test wants.
-#[derive(Debug)]
-pub(crate) struct Unreliable {
-    inner: SqliteJournal,
-    pub(crate) away: AtomicBool,
-    /// It makes the next commit durable, and cannot tell.
-    pub(crate) uncertain: AtomicBool,
-    /// Probes do not come back.
-    pub(crate) stuck: AtomicBool,
-    /// Commits that were tried.
-    commits: AtomicUsize,
-    /// Probes that were tried.
-    pub(crate) probes: AtomicUsize,
-}
-
-#[async_trait]
-impl Journal for Unreliable {
-    async fn restore(&self) -> Result<Restored, JournalError> {
-        self.inner.restore().await
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-        if self.away.load(Ordering::SeqCst) {
-            return Err(JournalError::Unavailable("the disk is full".to_owned()));
-        }
-        let committed = self.inner.commit(batch).await;
-        if self.uncertain.load(Ordering::SeqCst) {
-            return Err(JournalError::Uncertain("the sync failed".to_owned()));
-        }
-        committed
-    }
-
-    async fn lookup(&self, lookup: &Lookup) -> Result<Vec<Invocation>, JournalError> {
-        self.inner.lookup(lookup).await
-    }
-
-    async fn payloads(&self, positions: &[Position]) -> Result<Vec<(Position, Bytes)>, JournalError> {
-        self.inner.payloads(positions).await
-    }
-
-    async fn feed(
-        &self,
-        after: Position,
-        since: Timestamp,
-        limit: usize,
-    ) -> Result<(Vec<FeedEvent>, Position), JournalError> {
-        self.inner.feed(after, since, limit).await
-    }
-
-    async fn invocation(&self, id: InvocationId) -> Result<Option<InvocationRecord>, JournalError> {
-        self.inner.invocation(id).await
-    }
-
-    async fn history(
-        &self,
-        filter: &HistoryFilter,
-        order: Order,
-        beyond: Option<Position>,
-        limit: usize,
-    ) -> Result<HistoryPage, JournalError> {
-        Journal::history(&self.inner, filter, order, beyond, limit).await
-    }
-
-    async fn invocations(
-        &self,
-        filter: &InvocationFilter,
-        order: Order,
-        beyond: Option<Position>,
-        limit: usize,
-    ) -> Result<InvocationPage, JournalError> {
-        self.inner.invocations(filter, order, beyond, limit).await
-    }
-
-    async fn agents(
-        &self,
-        filter: AgentFilter,
-        after: Option<&Identity>,
-        limit: usize,
-    ) -> Result<AgentPage, JournalError> {
-        self.inner.agents(filter, after, limit).await
-    }
-
-    async fn agent(&self, agent: &Identity) -> Result<Option<AgentRecord>, JournalError> {
-        self.inner.agent(agent).await
-    }
-
-    async fn verify(&self, from: Option<Position>, to: Option<Position>) -> Result<Verification, JournalError> {
-        self.inner.verify(from, to).await
-    }
-
-    async fn hash_at(&self, position: Position) -> Result<Option<[u8; 32]>, JournalError> {
-        self.inner.hash_at(position).await
-    }
-
-    async fn prunable(&self, before: Timestamp, limit: usize) -> Result<Option<Head>, JournalError> {
-        self.inner.prunable(before, limit).await
-    }
-
-    async fn scrub(&self) -> Result<(), JournalError> {
-        self.inner.scrub().await
-    }
-
-    async fn probe(&self) -> Result<(), JournalError> {
-        self.probes.fetch_add(1, Ordering::SeqCst);
-        while self.stuck.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(5)).await;
-        }
-        if self.away.load(Ordering::SeqCst) {
-            return Err(JournalError::Unavailable("the disk is full".to_owned()));
-        }
-        self.inner.probe().await
-    }
-
-    async fn head(&self) -> Result<Head, JournalError> {
-        self.inner.head().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-}
 
 /// The real router over such a journal.
 pub(crate) struct Stage {
@@ -168,13 +42,24 @@ impl Stage {
 
     /// On the journal in that folder, which keeps what happened for so long.
     pub(crate) async fn on(folder: TempDir, retention: Option<Duration>) -> Self {
-        let options = SqliteOptions { path: folder.path().join("journal.db"), node: "node".to_owned() };
+        Self::set(folder, retention, false).await
+    }
+
+    /// On a journal that other routers may be using.
+    pub(crate) async fn shared() -> Self {
+        Self::set(tempfile::tempdir().unwrap(), None, true).await
+    }
+
+    async fn set(folder: TempDir, retention: Option<Duration>, shared: bool) -> Self {
+        let options = SqliteOptions::new(folder.path().join("journal.db"), "node");
         let inner = SqliteJournal::open(&options).await.unwrap();
-        let [away, uncertain, stuck] = std::array::from_fn(|_| AtomicBool::new(false));
-        let (commits, probes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let journal = Arc::new(Unreliable { inner, away, uncertain, stuck, commits, probes });
-        let settings =
-            Settings { ping_interval: Duration::from_secs(20), feed_ttl: Duration::from_hours(1), retention };
+        let journal = Arc::new(Unreliable::new(inner, shared));
+        let settings = Settings {
+            ping_interval: Duration::from_secs(20),
+            feed_ttl: Duration::from_hours(1),
+            retention,
+            sealer: None,
+        };
         let over = Arc::clone(&journal) as Arc<dyn Journal>;
         let (router, running) = Router::start(over, Policy::default(), Clock::start(), settings).await.unwrap();
         Self { journal, router, running, folder }
@@ -291,14 +176,22 @@ impl Socket {
 
     /// What it is sent next.
     pub(crate) async fn next(&mut self) -> Outbound {
+        self.next_within(AT_ONCE).await
+    }
+
+    async fn next_within(&mut self, patience: Duration) -> Outbound {
         let mut messages = Vec::new();
-        let taken = timeout(AT_ONCE, self.outlet.recv_many(&mut messages, 1)).await.expect("it is sent something");
+        let taken = timeout(patience, self.outlet.recv_many(&mut messages, 1)).await.expect("it is sent something");
         assert_eq!(taken, 1, "the router let go");
         messages.remove(0)
     }
 
     pub(crate) async fn recv(&mut self) -> Value {
-        match self.next().await {
+        self.recv_within(AT_ONCE).await
+    }
+
+    pub(crate) async fn recv_within(&mut self, patience: Duration) -> Value {
+        match self.next_within(patience).await {
             Outbound::Frame(frame) => serde_json::from_slice(&frame).unwrap(),
             Outbound::Answer(answer) => {
                 let body = match answer.content {

@@ -107,7 +107,7 @@ async fn what_an_erasure_left_of_the_log_is_erased_when_it_is_done_again() {
     let (mut router, ids) = with_log(&[]).await;
     router.stop().await;
     // As a router did that took no log lines.
-    let journal = SqliteJournal::open(&SqliteOptions { path: router.journal(), node: "n".to_owned() }).await.unwrap();
+    let journal = SqliteJournal::open(&SqliteOptions::new(router.journal(), "n")).await.unwrap();
     let id = InvocationId(ids[1].parse().unwrap());
     let found = journal.lookup(&Lookup { ids: vec![id], keys: Vec::new() }).await.unwrap().remove(0);
     let event = Event {

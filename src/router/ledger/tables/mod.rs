@@ -5,16 +5,18 @@
 //! back the record takes back the index.
 
 mod indexes;
+mod touched;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::id::{Identity, InvocationId, Position, SessionId};
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::{Invocation, State};
+use crate::journal::NodeRow;
 use crate::router::ledger::session::Session;
 use crate::router::survey::Connections;
 
@@ -69,6 +71,8 @@ pub(super) enum Due {
     Invocation(InvocationId),
     /// Send what waits to this socket, which has not registered.
     Drain(SessionId),
+    /// This socket no longer waits for those of other routers that it takes over from.
+    Fence(SessionId),
 }
 
 /// By what an idempotency key is unique.
@@ -79,6 +83,7 @@ enum Undo {
     Invocation(InvocationId, Option<Entry>),
     Agent(Identity, AgentRecord),
     Session(SessionId, Option<Session>),
+    Node(NodeId, Option<NodeRow>),
 }
 
 /// See the module.
@@ -87,6 +92,9 @@ pub(super) struct Tables {
     invocations: HashMap<InvocationId, Entry>,
     agents: HashMap<Identity, Agent>,
     sessions: HashMap<SessionId, Session>,
+    nodes: BTreeMap<NodeId, NodeRow>,
+    /// This router.
+    node: NodeId,
     due: BTreeSet<(Timestamp, Due)>,
     /// The newest of a scope counts: an older one may still be unsettled when its key is forgotten.
     keys: BTreeMap<(KeyScope, Position), InvocationId>,
@@ -101,19 +109,9 @@ pub(super) struct Tables {
     undo: Vec<Undo>,
 }
 
-/// The rows that a batch changed.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    pub(super) accepted: Vec<InvocationId>,
-    pub(super) changed: Vec<InvocationId>,
-    pub(super) agents: Vec<Identity>,
-    pub(super) sessions: Vec<SessionId>,
-    pub(super) ended: Vec<SessionId>,
-}
-
 impl Tables {
-    pub(super) fn new(answer_ttl: Duration) -> Self {
-        Self { answer_ttl, ..Self::default() }
+    pub(super) fn new(node: NodeId, answer_ttl: Duration) -> Self {
+        Self { node, answer_ttl, ..Self::default() }
     }
 
     pub(super) fn invocation(&self, id: InvocationId) -> Option<&Entry> {
@@ -135,6 +133,25 @@ impl Tables {
 
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
+    }
+
+    /// The unsettled invocations.
+    pub(super) fn invocations(&self) -> impl Iterator<Item = &Entry> {
+        self.invocations.values()
+    }
+
+    /// Who is remembered.
+    pub(super) fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.agents.keys()
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Option<&NodeRow> {
+        self.nodes.get(&id)
+    }
+
+    /// The routers that ever wrote here.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeRow> {
+        self.nodes.values()
     }
 
     /// The own sockets of an identity, the oldest first.
@@ -198,9 +215,9 @@ impl Tables {
         self.unsettled.first().copied()
     }
 
-    /// When the next thing is due.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+    /// What is due when, in order.
+    pub(super) fn dues(&self) -> impl Iterator<Item = (Timestamp, Due)> {
+        self.due.iter().copied()
     }
 
     /// The first thing that is due by now. It stays until a change of its record moves it.
@@ -213,6 +230,14 @@ impl Tables {
         let id = invocation.id;
         let old = self.replace_invocation(id, Some(Entry { invocation, waiters, due: None }));
         self.undo.push(Undo::Invocation(id, old));
+    }
+
+    /// Lets go of an invocation that others have settled.
+    pub(super) fn forget(&mut self, id: InvocationId) -> Option<Entry> {
+        let old = self.replace_invocation(id, None)?;
+        self.forget_idle(&old.invocation.agent);
+        self.forget_idle(&old.invocation.caller);
+        Some(old)
     }
 
     /// Changes an invocation, if it is there.
@@ -237,38 +262,16 @@ impl Tables {
         self.undo.push(Undo::Session(id, old));
     }
 
-    /// What was touched since the last seal: exactly the rows that a commit has to write.
-    pub(super) fn touched(&self) -> Touched {
-        let mut touched = Touched::default();
-        let mut seen_invocations = HashSet::new();
-        let mut seen_agents = HashSet::new();
-        let mut seen_sessions = HashSet::new();
-        for undo in &self.undo {
-            match undo {
-                Undo::Invocation(id, old) => {
-                    if seen_invocations.insert(*id) {
-                        let rows = if old.is_some() { &mut touched.changed } else { &mut touched.accepted };
-                        rows.push(*id);
-                    }
-                }
-                Undo::Agent(identity, _) => {
-                    if seen_agents.insert(identity) {
-                        touched.agents.push(identity.clone());
-                    }
-                }
-                Undo::Session(id, old) => {
-                    // Invoke sockets have no rows: their calls are journaled, not they.
-                    if seen_sessions.insert(*id) {
-                        match (old, self.sessions.get(id)) {
-                            (_, Some(new)) if new.is_own() => touched.sessions.push(*id),
-                            (Some(old), None) if old.is_own() => touched.ended.push(*id),
-                            _ => {}
-                        }
-                    }
-                }
-            }
-        }
-        touched
+    /// Writes a router's row.
+    pub(super) fn put_node(&mut self, row: NodeRow) {
+        let id = row.node;
+        let old = self.nodes.insert(id, row);
+        self.undo.push(Undo::Node(id, old));
+    }
+
+    /// Whether nothing has changed since the last seal.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.undo.is_empty()
     }
 
     /// The batch is on the disk: what it settled is forgotten.
@@ -290,6 +293,7 @@ impl Tables {
                         self.forget_idle(session.identity());
                     }
                 }
+                Undo::Node(..) => {}
             }
         }
     }
@@ -311,6 +315,8 @@ impl Tables {
                     self.follow_connection(&identity);
                     named.push(identity);
                 }
+                Undo::Node(id, Some(old)) => _ = self.nodes.insert(id, old),
+                Undo::Node(id, None) => _ = self.nodes.remove(&id),
             }
         }
         for identity in named {
@@ -337,21 +343,19 @@ impl Tables {
 
     fn replace_session(&mut self, id: SessionId, new: Option<Session>) -> Option<Session> {
         let old = self.sessions.remove(&id);
-        if let Some(session) = &old {
+        if let Some(session) = old.as_ref().filter(|session| session.node == self.node) {
             *self.connections.of(&session.principal) -= 1;
         }
-        if let Some(session) = &new {
+        if let Some(session) = new.as_ref().filter(|session| session.node == self.node) {
             *self.connections.of(&session.principal) += 1;
         }
-        let was = old.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
-        let is = new.as_ref().filter(|session| session.is_own()).map(|session| session.identity().clone());
-        if let Some(at) = old.as_ref().and_then(|session| session.drain_at) {
-            self.due.remove(&(at, Due::Drain(id)));
+        let was = old.as_ref().filter(|session| session.counts()).map(|session| session.identity().clone());
+        let is = new.as_ref().filter(|session| session.counts()).map(|session| session.identity().clone());
+        for due in old.iter().flat_map(dues_of) {
+            self.due.remove(&due);
         }
         if let Some(session) = new {
-            if let Some(at) = session.drain_at {
-                self.due.insert((at, Due::Drain(id)));
-            }
+            self.due.extend(dues_of(&session));
             self.sessions.insert(id, session);
         }
         match (was, is) {
@@ -383,6 +387,14 @@ impl Tables {
             self.agents.remove(identity);
         }
     }
+}
+
+/// What a socket is due for.
+fn dues_of(session: &Session) -> impl Iterator<Item = (Timestamp, Due)> + use<> {
+    let id = session.id;
+    let drain = session.drain_at.map(|at| (at, Due::Drain(id)));
+    let fence = session.fence_at.map(|at| (at, Due::Fence(id)));
+    drain.into_iter().chain(fence)
 }
 
 impl Agent {

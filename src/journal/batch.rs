@@ -1,0 +1,117 @@
+//! What is committed together.
+
+use std::sync::Arc;
+
+use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
+use crate::invocation::Invocation;
+use crate::journal::{AgentRow, Detail, Event, Head, NodeRow, SessionRow};
+
+/// What the backend said to an agent whose socket another router holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dismissed {
+    /// The agent's socket.
+    pub session: SessionId,
+    /// The `agent.dismissed` that has what it said as payload.
+    pub position: Position,
+}
+
+/// A finished invocation whose payloads are removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// Which.
+    pub invocation: InvocationId,
+    /// What goes with it of its agent's log; nothing if it belongs to no request, for then the lines cannot be told apart.
+    pub logs: Option<LogLines>,
+}
+
+/// The log lines of an agent about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLines {
+    /// Who logged.
+    pub agent: Identity,
+    /// What they name; never empty.
+    pub request_id: Arc<str>,
+    /// They come after this.
+    pub after: Position,
+}
+
+impl Erased {
+    /// All there is of an invocation.
+    #[must_use]
+    pub fn all_of(invocation: &Invocation) -> Self {
+        let Invocation { id, agent, labels, accepted, .. } = invocation;
+        let request_id = labels.request_id.clone().filter(|request_id| !request_id.is_empty());
+        let logs = request_id.map(|request_id| LogLines { agent: agent.clone(), request_id, after: *accepted });
+        Self { invocation: *id, logs }
+    }
+
+    /// What its event says.
+    #[must_use]
+    pub fn detail(&self, reason: String) -> Detail {
+        let request_id = self.logs.as_ref().map(|logs| Arc::clone(&logs.request_id));
+        Detail::PayloadErased { reason, request_id }
+    }
+}
+
+/// Everything that is committed together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// What happened, contiguous, right after the head.
+    pub events: Vec<Event>,
+    /// Invocations that are new, as they stand at the end of the batch.
+    pub accepted: Vec<Invocation>,
+    /// Invocations that were there and changed.
+    pub changed: Vec<Invocation>,
+    /// Agents that are new or changed.
+    pub agents: Vec<AgentRow>,
+    /// Sockets that are new or changed.
+    pub sessions: Vec<SessionRow>,
+    /// Sockets that ended.
+    pub ended: Vec<SessionId>,
+    /// How far the backend has its notifications now.
+    pub feed_acknowledged: Option<Position>,
+    /// Finished invocations whose payloads are removed: those of every event up to its `payload.erased`, with their salts,
+    /// and the digest that goes with an idempotency key. Each is in the batch with such an event.
+    pub erased: Vec<Erased>,
+    /// Every event up to this place is removed, with the invocations that were accepted there. What agents registered with
+    /// is kept.
+    pub pruned: Option<Head>,
+    /// Routers that are new or changed.
+    pub nodes: Vec<NodeRow>,
+    /// What other routers are to send to sockets of theirs.
+    pub dismissed: Vec<Dismissed>,
+    /// Routers that have something to do because of this batch, and are told so at once. (All find out in time.)
+    pub wake: Vec<NodeId>,
+}
+
+impl Batch {
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            events,
+            accepted,
+            changed,
+            agents,
+            sessions,
+            ended,
+            feed_acknowledged,
+            erased,
+            pruned,
+            nodes,
+            dismissed,
+            wake: _,
+        } = self;
+        events.is_empty()
+            && accepted.is_empty()
+            && changed.is_empty()
+            && agents.is_empty()
+            && sessions.is_empty()
+            && ended.is_empty()
+            && feed_acknowledged.is_none()
+            && erased.is_empty()
+            && pruned.is_none()
+            && nodes.is_empty()
+            && dismissed.is_empty()
+    }
+}

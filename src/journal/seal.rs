@@ -1,0 +1,72 @@
+//! Events on their way into the journal: each with its place in the chain, the same on every back end.
+
+use crate::id::{Identity, Position};
+use crate::journal::chain::{self, Link, SALT_BYTES};
+use crate::journal::{Event, Head, JournalError};
+
+/// Where the salts of payloads come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Salts {
+    /// From the system's random numbers.
+    #[default]
+    Random,
+    /// From the events' positions, so that two journals can be compared. Anybody can guess a short payload then.
+    OfPosition,
+}
+
+impl Salts {
+    fn salt(self, position: Position) -> [u8; SALT_BYTES] {
+        match self {
+            Self::Random => rand::random(),
+            Self::OfPosition => {
+                let mut salt = [0; SALT_BYTES];
+                salt[..8].copy_from_slice(&position.0.to_be_bytes());
+                salt
+            }
+        }
+    }
+}
+
+/// An event, and what it has in the chain.
+#[derive(Debug)]
+pub(super) struct Sealed<'a> {
+    pub(super) event: &'a Event,
+    /// The facts of its kind, as they are hashed.
+    pub(super) detail: String,
+    /// Of its payload, if it has one.
+    pub(super) salt: Option<[u8; SALT_BYTES]>,
+    pub(super) payload_hash: Option<[u8; 32]>,
+    pub(super) hash: [u8; 32],
+}
+
+impl<'a> Sealed<'a> {
+    /// Extends the chain from `newest` by an event, which must follow it. `node` is the name of the router that writes it.
+    pub(super) fn new(event: &'a Event, newest: &Head, node: &str, salts: Salts) -> Result<Self, JournalError> {
+        if event.position != newest.position.next() {
+            let what = format!("a batch's event {} does not follow {}", event.position, newest.position);
+            return Err(JournalError::Unavailable(what));
+        }
+        let detail = serde_json::to_string(&event.detail)
+            .map_err(|_| JournalError::Unavailable("an event could not be encoded".to_owned()))?;
+        let salt = event.payload.as_ref().map(|_| salts.salt(event.position));
+        let payload_hash = event.payload.as_ref().zip(salt).map(|(payload, salt)| chain::payload_hash(&salt, payload));
+        let link = Link {
+            position: event.position.0,
+            at: event.at.as_micros(),
+            kind: event.detail.kind().code(),
+            node,
+            invocation: event.invocation.as_ref().map(|id| &id.0.as_bytes()[..]),
+            agent: event.agent.as_ref().map(Identity::as_str),
+            caller: event.caller.as_ref().map(Identity::as_str),
+            detail: &detail,
+            payload_hash: payload_hash.as_ref().map(|digest| &digest[..]),
+        };
+        let hash = link.hash(&newest.hash);
+        Ok(Self { event, detail, salt, payload_hash, hash })
+    }
+
+    /// The head once it is there.
+    pub(super) const fn head(&self) -> Head {
+        Head { position: self.event.position, hash: self.hash }
+    }
+}

@@ -1,0 +1,184 @@
+//! The index of events, as it is searched: terms, eras, and the places where all that a reader wants occurs together.
+//!
+//! An *era* is a run of [`ERA`] positions. A *term* is what an event can be found by: a letter and a value. The index has, for
+//! each era and each term in it, the places in that era. Each back end asks its own tables; what is asked for next, and what
+//! the answer amounts to, is here.
+
+use std::borrow::Cow;
+
+use crate::id::Identity;
+use crate::journal::paging::Span;
+use crate::journal::{EventKind, HistoryFilter, InvocationFilter, JournalError, Order};
+
+/// Positions to an era.
+pub(super) const ERA: i64 = 4096;
+
+/// More terms than this no reader can ask for: an agent, a caller and two labels. Kinds are counted apart, for an event has
+/// one of them and not all.
+pub(super) const MAX_TERMS: usize = 4;
+
+/// Eras that are read at once, at most. Their offsets take up to 8 KiB a term and era.
+const MAX_ERAS: i64 = 64;
+
+/// The era of a place.
+pub(super) const fn era(place: i64) -> i64 {
+    place.div_euclid(ERA)
+}
+
+/// What an event can be found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Term<'a> {
+    Agent(&'a str),
+    Caller(&'a str),
+    Kind(EventKind),
+    RequestId(&'a str),
+    SessionId(&'a str),
+}
+
+impl<'a> Term<'a> {
+    /// The letter and the value, which together are the text in the table.
+    pub(super) fn parts(self) -> (&'static str, Cow<'a, str>) {
+        match self {
+            Self::Agent(agent) => ("a", agent.into()),
+            Self::Caller(caller) => ("c", caller.into()),
+            Self::Kind(kind) => ("k", kind.code().to_string().into()),
+            Self::RequestId(id) => ("r", id.into()),
+            Self::SessionId(id) => ("s", id.into()),
+        }
+    }
+
+    /// The text in the table.
+    pub(super) fn text(self) -> String {
+        let (letter, value) = self.parts();
+        format!("{letter}{value}")
+    }
+}
+
+/// What the index is asked for by a reader of events, the rarest first.
+pub(super) fn of_events(filter: &HistoryFilter) -> Vec<Term<'_>> {
+    let HistoryFilter { request_id, session_id, agent, caller, .. } = filter;
+    terms(request_id.as_deref(), session_id.as_deref(), agent.as_ref(), caller.as_ref())
+}
+
+/// What the index is asked for by a reader of invocations, the rarest first.
+pub(super) fn of_invocations(filter: &InvocationFilter) -> Vec<Term<'_>> {
+    let InvocationFilter { request_id, session_id, agent, caller, .. } = filter;
+    terms(request_id.as_deref(), session_id.as_deref(), agent.as_ref(), caller.as_ref())
+}
+
+fn terms<'a>(
+    request_id: Option<&'a str>,
+    session_id: Option<&'a str>,
+    agent: Option<&'a Identity>,
+    caller: Option<&'a Identity>,
+) -> Vec<Term<'a>> {
+    let terms = [
+        request_id.map(Term::RequestId),
+        session_id.map(Term::SessionId),
+        agent.map(|agent| Term::Agent(agent.as_str())),
+        caller.map(|caller| Term::Caller(caller.as_str())),
+    ];
+    terms.into_iter().flatten().collect()
+}
+
+/// Goes through the places where all terms, and one of the kinds, occur.
+pub(super) struct Search {
+    /// At most [`MAX_TERMS`].
+    pub(super) terms: Vec<String>,
+    /// The terms of the kinds; without any, of any kind.
+    pub(super) kinds: Vec<String>,
+    order: Order,
+    places: Span,
+    times: Span,
+    /// How many eras the next step reads: few, as long as few might do.
+    eras: i64,
+}
+
+/// What to ask the index for next: the eras of this span, with such times, that have all the terms; the first so many of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) eras: Span,
+    pub(super) times: Span,
+    pub(super) limit: i64,
+}
+
+impl Search {
+    /// The rarer a term is likely to be, the earlier it should come. The times are those of eras: an event of theirs may
+    /// still be outside them.
+    pub(super) fn new(terms: Vec<Term<'_>>, kinds: &[EventKind], order: Order, places: Span, times: Span) -> Self {
+        let kinds = kinds.iter().map(|kind| Term::Kind(*kind).text()).collect();
+        Self { terms: terms.into_iter().map(Term::text).collect(), kinds, order, places, times, eras: 1 }
+    }
+
+    pub(super) const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// What to ask for next. `None`: there are no more eras.
+    pub(super) fn step(&self) -> Option<Step> {
+        let eras = Span { first: era(self.places.first), last: era(self.places.last) };
+        (!self.places.is_empty()).then_some(Step { eras, times: self.times, limit: self.eras })
+    }
+
+    /// What the answer amounts to, which has for each era, in order, where in it all terms occur: the places, in order; there
+    /// may be none.
+    pub(super) fn found(&mut self, eras: &[(i64, Offsets)]) -> Vec<i64> {
+        let mut found = Vec::new();
+        for (era, offsets) in eras {
+            let before = found.len();
+            found.extend(offsets.iter().map(|offset| era * ERA + offset).filter(|place| self.places.contains(*place)));
+            if self.order == Order::Descending {
+                found[before..].reverse();
+            }
+            self.places = match self.order {
+                Order::Ascending => self.places.after(self.order, era * ERA + ERA - 1),
+                Order::Descending => self.places.after(self.order, era * ERA),
+            };
+        }
+        if eras.len() < usize::try_from(self.eras).unwrap_or(usize::MAX) {
+            self.places = Span::EMPTY;
+        }
+        self.eras = (self.eras * 2).min(MAX_ERAS);
+        found
+    }
+}
+
+pub(super) fn damaged(column: &'static str) -> JournalError {
+    JournalError::Damaged { table: "postings", column, what: "is not what the index keeps there".to_owned() }
+}
+
+/// Places in an era: a bit for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offsets([u64; WORDS]);
+
+/// As many as [`ERA`] places take, at 64 each.
+const WORDS: usize = 64;
+
+impl Offsets {
+    /// Every place of an era.
+    pub(super) const ALL: Self = Self([u64::MAX; WORDS]);
+
+    /// From the index: 2 bytes big-endian each, in any order.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, JournalError> {
+        let (offsets, rest) = bytes.as_chunks();
+        let mut words = [0; WORDS];
+        for offset in offsets {
+            let offset = usize::from(u16::from_be_bytes(*offset));
+            *words.get_mut(offset / 64).ok_or_else(|| damaged("offsets"))? |= 1 << (offset % 64);
+        }
+        if rest.is_empty() { Ok(Self(words)) } else { Err(damaged("offsets")) }
+    }
+
+    /// Keeps what the other has too.
+    pub(super) fn keep(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(word, other)| *word &= other);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = i64> {
+        let in_word = |(base, word): (i64, &u64)| {
+            let word = *word;
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| base + bit)
+        };
+        (0..).step_by(64).zip(&self.0).flat_map(in_word)
+    }
+}

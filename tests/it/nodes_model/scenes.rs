@@ -1,0 +1,189 @@
+//! What two routers do together, scene by scene.
+
+use std::time::Duration;
+
+use agent_router::auth::Principal;
+use agent_router::id::{Identity, InvocationId, NodeId, SessionId};
+use agent_router::invocation::StateName;
+use agent_router::journal::{EventKind, Head, NodeStanding};
+use agent_router::protocol::Version;
+use agent_router::router::{Command, EndReason};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+use super::peers::own;
+use super::world::World;
+use crate::support::{BACKEND, command};
+
+/// Two routers and nothing that happens by chance.
+fn two() -> World {
+    let mut world = World::new(2, StdRng::seed_from_u64(0));
+    world.rough = false;
+    world
+}
+
+impl World {
+    fn connect(&mut self, number: i64, principal: Principal) -> SessionId {
+        let session = SessionId::generate();
+        self.turn(number, vec![Command::Open { session, principal, sealed_credential: None }]);
+        session
+    }
+
+    fn says(&mut self, number: i64, session: SessionId, version: Version, frame: Value) {
+        self.turn(number, vec![command(session, version, &frame)]);
+    }
+
+    fn agent(&mut self, number: i64) -> SessionId {
+        let agent = self.connect(number, own("a"));
+        self.says(number, agent, Version::One, json!({"message_type": "agent_register", "request_payload": {}}));
+        agent
+    }
+
+    fn asks(&mut self, number: i64, caller: SessionId, options: Value) -> InvocationId {
+        let mut frame = json!({"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {}});
+        frame.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        self.says(number, caller, Version::One, frame);
+        *self.shared.invocations.keys().next_back().expect("it is accepted")
+    }
+
+    fn answers(&mut self, number: i64, agent: SessionId) {
+        let invoked_by = self.peers[&agent].deliveries[0].invoked_by.clone();
+        let answer = json!({"message_type": "agent_response", "invoked_by": invoked_by, "response": 1});
+        self.says(number, agent, Version::One, answer);
+    }
+
+    fn state(&self, id: InvocationId) -> StateName {
+        self.shared.invocations[&id].state_name()
+    }
+
+    fn count(&self, kind: EventKind) -> usize {
+        self.shared.events.iter().filter(|event| event.detail.kind() == kind).count()
+    }
+}
+
+#[test]
+fn what_may_not_wait_reaches_an_agent_at_another_router_and_ends_with_it() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(2));
+    let id = world.asks(1, caller, json!({"ttl_ms": 0}));
+    assert_eq!(world.state(id), StateName::Queued);
+    world.turn(2, Vec::new());
+    assert_eq!(world.peers[&agent].deliveries[0].invocation, id);
+    world.answers(2, agent);
+    world.turn(1, Vec::new());
+    assert_eq!(world.peers[&caller].waits[&id], 1, "the caller is told by its own router");
+
+    let id = world.asks(1, caller, json!({"ttl_ms": 0}));
+    world.turn(2, vec![Command::End { session: agent, reason: EndReason::Closed }]);
+    world.turn(1, Vec::new());
+    assert!(matches!(world.state(id), StateName::Failed | StateName::Expired), "{}", world.state(id));
+    assert_eq!(world.peers[&caller].waits[&id], 1);
+}
+
+#[test]
+fn a_dismissal_is_sent_by_the_router_that_holds_the_agent() {
+    let mut world = two();
+    let agent = world.agent(2);
+    let target = Identity::new("a").unwrap();
+    let backend = world.connect(1, Principal::Invoke { caller: Identity::new(BACKEND).unwrap(), target });
+    let frame = json!({"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {"error_message": "go"}});
+    world.says(1, backend, Version::One, frame);
+    assert_eq!(world.peers[&agent].dismissed, 0);
+    world.turn(2, Vec::new());
+    world.turn(2, Vec::new());
+    assert_eq!(world.peers[&agent].dismissed, 1);
+}
+
+#[test]
+fn a_newer_socket_at_another_router_takes_over_when_the_older_one_has_ended() {
+    let mut world = two();
+    let (older, newer) = (world.agent(1), world.agent(2));
+    assert_eq!(world.count(EventKind::AgentRegistered), 1, "it waits for the older one");
+    world.turn(1, Vec::new());
+    assert_eq!(world.peers[&older].ending, Some(EndReason::TakenOver));
+    world.turn(1, vec![Command::End { session: older, reason: EndReason::TakenOver }]);
+    world.turn(2, Vec::new());
+    assert!(world.shared.sessions[&newer].registered.is_some());
+}
+
+#[test]
+fn a_router_that_does_not_close_its_socket_is_not_waited_for_and_what_the_socket_had_sent_counts() {
+    let mut world = two();
+    let caller = world.connect(2, own("bare"));
+    let older = world.agent(1);
+    let id = world.asks(2, caller, json!({"max_attempts": 2}));
+    world.turn(1, Vec::new());
+    let newer = world.agent(2);
+    world.now = world.now + Duration::from_millis(1999);
+    world.turn(2, Vec::new());
+    assert!(world.shared.sessions[&newer].registered.is_none());
+    world.now = world.now + Duration::from_millis(1);
+    world.turn(2, Vec::new());
+    assert!(world.shared.sessions[&newer].registered.is_some());
+    assert!(!world.shared.sessions.contains_key(&older));
+
+    world.answers(1, older);
+    assert_eq!(world.peers[&older].ending, Some(EndReason::TakenOver));
+    assert_eq!(world.state(id), StateName::Completed);
+    let events = world.shared.events.len();
+    world.turn(1, vec![Command::End { session: older, reason: EndReason::TakenOver }]);
+    assert_eq!(world.shared.events.len(), events, "its end is in the journal already");
+    world.turn(2, Vec::new());
+    assert_eq!(world.peers[&caller].waits[&id], 1);
+}
+
+#[test]
+fn a_router_that_was_taken_for_lost_closes_its_sockets_and_goes_on() {
+    let mut world = two();
+    let agent = world.agent(1);
+    world.turn(2, vec![Command::NodeLost { node: NodeId(1), epoch: 1 }]);
+    assert_eq!(world.shared.nodes[&NodeId(1)].standing, NodeStanding::Lost);
+    assert!(world.shared.sessions.is_empty());
+    world.turn(2, vec![Command::NodeLost { node: NodeId(1), epoch: 1 }]);
+    assert_eq!(world.count(EventKind::NodeLost), 1);
+    world.turn(1, Vec::new());
+    assert_eq!(world.peers[&agent].ending, Some(EndReason::Restarting));
+    assert_eq!(world.count(EventKind::NodeReturned), 1);
+    assert_eq!(world.shared.nodes[&NodeId(1)].standing, NodeStanding::Up);
+    let agent = world.agent(1);
+    assert!(world.shared.sessions[&agent].registered.is_some());
+}
+
+#[test]
+fn what_was_refused_and_committed_all_the_same_is_withdrawn_without_a_word() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(2));
+    let id = world.asks(1, caller, json!({}));
+    world.turn(1, vec![Command::Withdraw { invocation: id }]);
+    assert_eq!(world.state(id), StateName::Failed);
+    world.turn(2, Vec::new());
+    assert!(world.peers[&agent].deliveries.is_empty());
+    world.turn(1, vec![Command::Withdraw { invocation: id }]);
+    assert_eq!(world.count(EventKind::InvocationFailed), 1);
+    assert_eq!(world.peers[&caller].waits[&id], 0);
+}
+
+#[test]
+fn what_one_router_prunes_no_other_prunes_again() {
+    let mut world = two();
+    let through = Head { position: world.shared.head(), hash: [0; 32] };
+    world.turn(1, vec![Command::Prune { through, events: 2 }]);
+    world.turn(2, vec![Command::Prune { through, events: 2 }]);
+    assert_eq!(world.count(EventKind::JournalPruned), 1);
+}
+
+#[test]
+fn a_router_that_leaves_ends_its_sockets_in_the_journal() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(2, own("bare")), world.agent(1));
+    let id = world.asks(2, caller, json!({"max_attempts": 2}));
+    world.turn(1, Vec::new());
+    world.turn(1, vec![Command::Receipts { session: agent, deliveries: vec![(id, 1)] }, Command::Shutdown]);
+    world.turn(1, vec![Command::Leave]);
+    assert_eq!(world.shared.nodes[&NodeId(1)].standing, NodeStanding::Stopped);
+    assert_eq!(world.shared.sessions.keys().collect::<Vec<_>>(), [&caller]);
+    assert_eq!(world.state(id), StateName::Interrupted);
+    let agent = world.agent(2);
+    assert_eq!(world.peers[&agent].deliveries[0].attempt, 2, "the work goes on at the other");
+}
