@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent_router::clock::Clock;
 use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
-use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
+use agent_router::invocation::{Invocation, Labels, Order, Origin, Outcome, Reply, Terms};
 use agent_router::journal::postgres::{self, PostgresJournal, PostgresOptions};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
 use agent_router::journal::{Accepted, Batch, Detail, Event, Journal, JournalError};
@@ -98,7 +98,7 @@ impl Load {
         let mut fresh = Vec::new();
         for (agent, session) in self.agents.clone().into_iter().cycle().take(count as usize) {
             let terms = Terms { ttl: Duration::from_mins(1), ttl_given: false, deadline: now, max_attempts: 1 };
-            let mut invocation = Invocation {
+            let mut invocation = Invocation::new(Order {
                 id: InvocationId::generate(),
                 agent,
                 caller: self.caller.0.clone(),
@@ -114,15 +114,7 @@ impl Load {
                     request_id: Some(InvocationId::generate().to_string().into()),
                     session_id: Some("f4a8b1a2-4d0f-44c5-8c0f-1d6d2b8f7d11".into()),
                 },
-                attempt: 0,
-                unreceipted: 0,
-                starts: 0,
-                receipted: false,
-                delivered_at: None,
-                plain_unanswered: false,
-                state: State::Queued { since: now },
-                reply: Reply::None,
-            };
+            });
             let accepted = Accepted {
                 origin: "invoke_socket",
                 session: Some(self.caller.1),
@@ -135,7 +127,7 @@ impl Load {
                 traceparent: None,
             };
             let payload = Some(self.payload.clone());
-            invocation.accepted =
+            invocation.order_mut().accepted =
                 self.happened(&mut accepting, &invocation, Detail::InvocationAccepted(accepted), payload);
             let delivered = Detail::InvocationDelivered { attempt: 1, session, plain: true };
             self.happened(&mut accepting, &invocation, delivered, None);

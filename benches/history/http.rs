@@ -22,13 +22,13 @@ impl Connection {
     }
 
     /// A page, read to its end.
-    pub(crate) async fn get(&mut self, path: &str) -> Result<Value, Failure> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
         let body = self.request(path, "application/json").await?.bytes().await?;
         Ok(serde_json::from_slice(&body)?)
     }
 
     /// Reads a stream to its end and keeps nothing of it; returns its bytes and lines.
-    pub(crate) async fn stream(&mut self, path: &str, accept: &str) -> Result<(usize, usize), Failure> {
+    pub(crate) async fn stream(&self, path: &str, accept: &str) -> Result<(usize, usize), Failure> {
         let mut response = self.request(path, accept).await?;
         let (mut bytes, mut lines) = (0, 0);
         while let Some(more) = response.chunk().await? {

@@ -1,14 +1,15 @@
 //! A long history: what many agents and callers would have left behind.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
 use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
-use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
+use agent_router::invocation::{Invocation, Labels, Order, Origin, Outcome, Reply, Terms};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{Accepted, Batch, Detail, Event, Journal};
+use agent_router::journal::{Accepted, AgentRow, Batch, Detail, Event, Journal, SessionRow, SessionStanding};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -17,13 +18,13 @@ use uuid::Uuid;
 use crate::Failure;
 
 /// An agent with few invocations, all over the journal.
-pub(crate) const RARE_AGENT: &str = "rare-agent";
+const RARE_AGENT: &str = "rare-agent";
 
 const AGENTS: usize = 1_000;
 const CALLERS: usize = 20;
 
 /// Invocations at the same time: their events are interleaved.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 
 /// Time between two of them.
 const PACE: Duration = Duration::from_millis(100);
@@ -32,10 +33,15 @@ const PACE: Duration = Duration::from_millis(100);
 const RARE: usize = 2_500;
 const FAILS: usize = 1_000;
 
+/// One in so many has its agent write a line to its log; one in so many has the backend dismiss its agent.
+const LOGS: usize = 10;
+const DISMISSALS: usize = 100_000;
+
 /// What is in the journal, to ask for.
 pub(crate) struct Written {
     pub(crate) head: i64,
     pub(crate) agents: Vec<String>,
+    pub(crate) rare_agents: Vec<String>,
     pub(crate) callers: Vec<String>,
     /// Some of them, from all over the journal.
     pub(crate) invocations: Vec<String>,
@@ -53,25 +59,45 @@ impl Written {
     }
 }
 
-/// Writes the journal, or finds it there from an earlier time: what is in it follows from the number of events alone.
-pub(crate) async fn written(path: &Path, events: u32) -> Result<Written, Failure> {
-    let is_new = !path.exists();
+/// How long the history is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Events, at least; those of whatever is open come on top.
+    pub(crate) events: u32,
+    /// Finished invocations, at least.
+    pub(crate) finished: u32,
+    /// Invocations that are not finished, at least.
+    pub(crate) open: u32,
+}
+
+/// Writes the journal, or what is missing of it from an earlier time: what is in it follows from its extent alone.
+pub(crate) async fn written(path: &Path, extent: Extent) -> Result<Written, Failure> {
     let journal = SqliteJournal::open(&SqliteOptions::new(path.to_owned(), "measured:8080")).await?;
+    let there = journal.head().await?.position;
     let mut author = Author::new();
-    if is_new {
-        eprintln!("writing {events} events to {}", path.display());
-    }
-    while author.position.0 < i64::from(events) {
-        let batches = author.invocations();
-        if is_new {
-            for batch in batches {
-                journal.commit(&batch).await?;
+    let mut batches = vec![author.arrival()];
+    let mut open = 0;
+    loop {
+        // A router that was measured on it has written more than its own events.
+        for batch in batches.iter().filter(|batch| batch.events[0].position > there) {
+            journal.commit(batch).await?;
+            if batch.events[0].position.0 % (1 << 20) < 1_000 {
+                eprintln!("{} events are in {}", author.position.0, path.display());
             }
         }
+        if author.position.0 < i64::from(extent.events) || author.accepted < usize::try_from(extent.finished)? {
+            batches = author.invocations().into();
+        } else if open < extent.open {
+            let mut batch = Batch::default();
+            author.accept_all(&mut batch);
+            open += u32::try_from(AT_ONCE)?;
+            batches = vec![batch];
+        } else {
+            break;
+        }
     }
-    let head = journal.head().await?.position.0;
     journal.close().await;
-    Ok(Written { head: author.position.0.min(head), ..author.done() })
+    Ok(author.done())
 }
 
 /// Makes the batches that a router would have committed. The same ones every time.
@@ -85,6 +111,15 @@ struct Author {
     session: Option<(usize, String)>,
     accepted: usize,
     noted: Noted,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    invocation: Option<InvocationId>,
+    agent: Option<&'a Identity>,
+    caller: Option<&'a Identity>,
+    labels: &'a Labels,
 }
 
 #[derive(Default)]
@@ -114,13 +149,42 @@ impl Author {
         }
     }
 
+    /// Every agent comes, and registers.
+    fn arrival(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        for (agent, session) in self.agents.clone() {
+            let registered = Detail::AgentRegistered { session, version: 1, max_in_flight: 64, adopted: Vec::new() };
+            let schema =
+                format!(r#"{{"agent_name": "{agent}", "agent_description": "{}"}}"#, "Knows a lot. ".repeat(20));
+            for (detail, payload) in [(Detail::AgentConnected { session }, None), (registered, Some(schema))] {
+                let about = About { invocation: None, agent: Some(&agent), caller: None, labels: &Labels::default() };
+                self.event(&mut batch, about, detail, payload);
+            }
+            let registered = Some(self.position);
+            batch.agents.push(AgentRow { agent: agent.clone(), registered, last_seen: None });
+            batch.sessions.push(SessionRow {
+                session,
+                identity: agent,
+                registered,
+                version: 1,
+                connected_at: self.now,
+                node: NodeId(1),
+                standing: SessionStanding::Live,
+                max_in_flight: 64,
+                sealed_credential: None,
+            });
+        }
+        batch
+    }
+
     /// Some invocations from their acceptance to the delivery of their answers.
     fn invocations(&mut self) -> [Batch; 3] {
         let [mut accepting, mut working, mut ending] = [Batch::default(), Batch::default(), Batch::default()];
-        let mut fresh: Vec<(Invocation, SessionId)> = (0..AT_ONCE).map(|_| self.accept(&mut accepting)).collect();
+        let mut fresh = self.accept_all(&mut accepting);
         for (invocation, session) in &mut fresh {
             let started = Detail::InvocationStarted { attempt: 1, session: *session, adopted: false };
             self.happened(&mut working, invocation, started, None);
+            self.speak(&mut working, invocation, *session);
             self.end(&mut working, invocation);
         }
         for (invocation, _) in &mut fresh {
@@ -130,6 +194,10 @@ impl Author {
             ending.changed.push(invocation.clone());
         }
         [accepting, working, ending]
+    }
+
+    fn accept_all(&mut self, batch: &mut Batch) -> Vec<(Invocation, SessionId)> {
+        (0..AT_ONCE).map(|_| self.accept(batch)).collect()
     }
 
     fn accept(&mut self, batch: &mut Batch) -> (Invocation, SessionId) {
@@ -143,7 +211,7 @@ impl Author {
         let labels = self.labels();
         let now = self.now;
         let deadline = now + Duration::from_mins(15);
-        let mut invocation = Invocation {
+        let mut invocation = Invocation::new(Order {
             id: self.id(),
             agent,
             caller,
@@ -156,15 +224,7 @@ impl Author {
             terms: Terms { ttl: Duration::from_mins(1), ttl_given: false, deadline, max_attempts: 1 },
             key: None,
             labels: labels.clone(),
-            attempt: 0,
-            unreceipted: 0,
-            starts: 0,
-            receipted: false,
-            delivered_at: None,
-            plain_unanswered: false,
-            state: State::Queued { since: now },
-            reply: Reply::None,
-        };
+        });
         let accepted = Detail::InvocationAccepted(Accepted {
             origin: "invoke_socket",
             session: Some(caller_session),
@@ -182,7 +242,7 @@ impl Author {
             labels.request_id.as_deref().unwrap_or_default(),
             labels.session_id.as_deref().unwrap_or_default(),
         );
-        invocation.accepted = self.happened(batch, &invocation, accepted, Some(body));
+        invocation.order_mut().accepted = self.happened(batch, &invocation, accepted, Some(body));
         let delivered = Detail::InvocationDelivered { attempt: 1, session, plain: true };
         self.happened(batch, &invocation, delivered, None);
         invocation.deliver(session, now, true);
@@ -215,6 +275,28 @@ impl Author {
         labels
     }
 
+    /// What now and then happens to an agent that is at work.
+    fn speak(&mut self, batch: &mut Batch, invocation: &Invocation, session: SessionId) {
+        let Order { agent, labels, .. } = &*invocation.order;
+        let text = |label: &Option<Arc<str>>| label.as_deref().map(str::to_owned);
+        let (request_id, session_id) = (text(&labels.request_id), text(&labels.session_id));
+        let about = About { invocation: None, agent: Some(agent), caller: None, labels };
+        if self.random.random_range(0..LOGS) == 0 {
+            let line = format!(r#"{{"log_level": "info", "log_message": "{}"}}"#, "thinking ".repeat(10));
+            let logged = Detail::AgentLogged { request_id: request_id.clone(), session_id: session_id.clone() };
+            self.event(batch, about, logged, Some(line));
+        }
+        if self.random.random_range(0..DISMISSALS) == 0 {
+            let about = About { labels: &Labels::default(), ..about };
+            self.event(
+                batch,
+                about,
+                Detail::AgentDismissed { session: Some(session), request_id: None, session_id: None },
+                None,
+            );
+        }
+    }
+
     fn end(&mut self, batch: &mut Batch, invocation: &mut Invocation) {
         let fails = self.random.random_range(0..FAILS) == 0;
         let (outcome, detail, answer) = if fails {
@@ -232,13 +314,19 @@ impl Author {
     }
 
     fn happened(&mut self, batch: &mut Batch, about: &Invocation, detail: Detail, payload: Option<String>) -> Position {
+        let Order { id, agent, caller, labels, .. } = &*about.order;
+        let about = About { invocation: Some(*id), agent: Some(agent), caller: Some(caller), labels };
+        self.event(batch, about, detail, payload)
+    }
+
+    fn event(&mut self, batch: &mut Batch, about: About<'_>, detail: Detail, payload: Option<String>) -> Position {
         self.position = self.position.next();
         batch.events.push(Event {
             position: self.position,
             at: self.now,
-            invocation: Some(about.id),
-            agent: Some(about.agent.clone()),
-            caller: Some(about.caller.clone()),
+            invocation: about.invocation,
+            agent: about.agent.cloned(),
+            caller: about.caller.cloned(),
             detail,
             payload: payload.map(Bytes::from),
             labels: about.labels.clone(),
@@ -251,6 +339,7 @@ impl Author {
         Written {
             head: self.position.0,
             agents: names(self.agents),
+            rare_agents: vec![RARE_AGENT.to_owned()],
             callers: names(self.callers),
             invocations: self.noted.invocations,
             requests: self.noted.requests,

@@ -8,12 +8,28 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "history", bin_name = "cargo bench --bench history --")]
 pub(crate) struct Options {
-    /// Events in the journal
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(10_000..))]
+    /// Events in the journal that is read; 0 to leave that out
+    #[arg(long, default_value_t = 1_000_000)]
     pub(crate) events: u32,
 
-    /// Requests for each kind of page
-    #[arg(long, default_value_t = 300)]
+    /// Finished invocations in the journal on which routers are started
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) finished: u32,
+
+    /// Open invocations in that journal; 0 to leave that out
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) open: u32,
+
+    /// Only writes the journals
+    #[arg(long)]
+    pub(crate) only_write: bool,
+
+    /// Exports everything, too
+    #[arg(long)]
+    pub(crate) export: bool,
+
+    /// Requests for each kind of page, from each place
+    #[arg(long, default_value_t = 200)]
     pub(crate) requests: usize,
 
     /// Decides which values are asked for

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::report::Streamed;
@@ -50,6 +50,17 @@ impl Router {
     /// The most memory that it had, in KiB.
     pub(crate) fn peak_kib(&self) -> Result<u64, Failure> {
         peak_kib(self.child.id())
+    }
+
+    /// The CPU time that its threads took so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration, Failure> {
+        let mut nanoseconds = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // One that has ended meanwhile had nothing to do with what is measured.
+            let spent = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+            nanoseconds += spent.split(' ').next().and_then(|on_cpu| on_cpu.parse().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// SIGTERM, and a good end.

@@ -15,7 +15,7 @@ use crate::wire::{Incoming, Socket};
 /// A registered agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    socket: Socket,
+    pub(crate) socket: Socket,
     /// It is for the invocations whose number leaves `index` when divided by `agents`.
     index: u64,
     agents: u64,

@@ -11,7 +11,7 @@ const PAGE: usize = 4096;
 const PAGES: u64 = 1024;
 const MEASURED: Duration = Duration::from_secs(1);
 
-/// How long it takes until 4 KiB are on the disk of this folder, on average over a second of doing nothing else.
+/// How long it takes until 4 KiB are on the disk of this folder, at the median of a second of doing nothing else.
 ///
 /// Written over what is there, one after the other, as SQLite does with its write-ahead log once it has had its first
 /// checkpoint: a file that grows takes longer.
@@ -23,12 +23,14 @@ pub(crate) fn sync_time(folder: &Path) -> Result<Duration, Failure> {
     }
     file.sync_all()?;
 
+    let mut took = Vec::new();
     let started = Instant::now();
-    let mut synced = 0_u32;
     while started.elapsed() < MEASURED {
-        file.write_all_at(&page, u64::from(synced) % PAGES * PAGE as u64)?;
+        let begun = Instant::now();
+        file.write_all_at(&page, took.len() as u64 % PAGES * PAGE as u64)?;
         file.sync_data()?;
-        synced += 1;
+        took.push(begun.elapsed());
     }
-    Ok(started.elapsed() / synced)
+    took.sort_unstable();
+    Ok(took[took.len() / 2])
 }

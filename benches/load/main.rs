@@ -12,6 +12,7 @@
 //! number are on their way. All of them share one thread, which shares the machine with the router: its share of the CPU is
 //! printed too. Absolute figures are those of the machine and its disk; what a commit costs is the disk's, so that is
 //! measured in the same run, just before. A throw-away Postgres has its files on the same disk, with its own defaults.
+//! With `--journal`, it is told what a long history costs: on a copy of that journal beside an empty one.
 //!
 //! A figure counts only if the work was done: every invocation is answered once, by its agent and with the right payload;
 //! the journal has exactly those; and it verifies. Anything else is a failure.
@@ -34,7 +35,7 @@ mod wire;
 
 use clap::Parser;
 
-use options::Options;
+use options::{Options, Setup};
 
 /// Whatever makes a measurement worthless, for people.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -48,7 +49,11 @@ async fn main() -> Result<(), Failure> {
         .then(|| postgres::Server::start(options.postgres.as_deref(), &options.dir))
         .transpose()?;
     for setup in options.setups() {
-        let on = if setup.is_postgres { "Postgres" } else { "SQLite" };
+        let on = match setup {
+            Setup { is_postgres: true, .. } => "Postgres",
+            Setup { is_long: true, .. } => "a long journal",
+            Setup { .. } => "SQLite",
+        };
         eprintln!("measuring {} on {on} with {} outstanding", setup.nodes, setup.outstanding);
         measured.push(run::measure(&options, setup, server.as_ref()).await?);
     }

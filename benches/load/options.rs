@@ -45,6 +45,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub(crate) version: u8,
 
+    /// A journal in a file, such as the `history` bench writes: what is measured on SQLite is measured on a copy of it, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+
     /// Where the journals are, while they are measured: a folder on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub(crate) dir: PathBuf,
@@ -66,6 +70,8 @@ pub(crate) enum Databases {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) is_postgres: bool,
+    /// Whether the journal is not empty before.
+    pub(crate) is_long: bool,
     pub(crate) nodes: u32,
     pub(crate) outstanding: u32,
 }
@@ -78,14 +84,19 @@ impl Options {
 
     /// Each run, in the order of the columns.
     pub(crate) fn setups(&self) -> Vec<Setup> {
-        let sqlite = (self.database != Databases::Postgres).then_some((false, 1));
-        let postgres = self.nodes.iter().filter(|_| self.wants_postgres()).map(|&nodes| (true, nodes));
-        let databases = sqlite.into_iter().chain(postgres);
-        databases
-            .flat_map(|(is_postgres, nodes)| {
-                self.outstanding.iter().map(move |&outstanding| Setup { is_postgres, nodes, outstanding })
-            })
-            .collect()
+        let databases = [
+            (self.database != Databases::Postgres).then_some((false, false, &[1][..])),
+            self.journal.is_some().then_some((false, true, &[1])),
+            self.wants_postgres().then_some((true, false, &self.nodes)),
+        ];
+        let mut setups = Vec::new();
+        for (is_postgres, is_long, nodes) in databases.into_iter().flatten() {
+            for &nodes in nodes {
+                let setup = |&outstanding| Setup { is_postgres, is_long, nodes, outstanding };
+                setups.extend(self.outstanding.iter().map(setup));
+            }
+        }
+        setups
     }
 
     /// How long the load runs before it is measured.

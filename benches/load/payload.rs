@@ -2,38 +2,55 @@
 //!
 //! Answers of the first part of the protocol carry nothing else by which a socket could tell them apart.
 
-use serde::Deserialize;
+use std::fmt::Write;
 
 /// Around the number and the filling.
-const FRAME: &str = r#"{"number":,"text":""}"#;
+const FRAME: [&str; 3] = [r#"{"number":"#, r#","text":""#, r#""}"#];
 
 /// The payloads of one size.
 #[derive(Clone, Debug)]
 pub(crate) struct Payloads {
-    size: usize,
+    /// What a number leaves of the size.
+    room: usize,
     filling: String,
-}
-
-#[derive(Deserialize)]
-struct Numbered {
-    number: u64,
 }
 
 impl Payloads {
     /// Payloads of `size` bytes, or of as few as a number takes.
     pub(crate) fn of(size: usize) -> Self {
-        Self { size, filling: "x".repeat(size) }
+        let frame = FRAME.iter().map(|part| part.len()).sum();
+        Self { room: size.saturating_sub(frame), filling: "x".repeat(size) }
     }
 
     /// The payload with this number.
     pub(crate) fn render(&self, number: u64) -> String {
-        let digits = number.to_string();
-        let filling = &self.filling[..self.size.saturating_sub(FRAME.len() + digits.len())];
-        format!(r#"{{"number":{digits},"text":"{filling}"}}"#)
+        let mut payload = String::with_capacity(self.filling.len() + FRAME[0].len());
+        let [start, middle, end] = FRAME;
+        write!(payload, "{start}{number}{middle}").expect("a string takes every character");
+        payload.push_str(self.filling(payload.len() - start.len() - middle.len()));
+        payload.push_str(end);
+        payload
+    }
+
+    /// The number of a payload, if it is one of these.
+    pub(crate) fn recognise(&self, payload: &str) -> Option<u64> {
+        let (digits, rest) = split(payload)?;
+        let text = rest.strip_prefix(FRAME[1])?.strip_suffix(FRAME[2])?;
+        (text == self.filling(digits.len())).then(|| digits.parse().ok())?
+    }
+
+    fn filling(&self, digits: usize) -> &str {
+        &self.filling[..self.room.saturating_sub(digits)]
     }
 }
 
-/// The number of a payload, if it is one.
+/// The number of a payload, if it has one.
 pub(crate) fn number(payload: &str) -> Option<u64> {
-    serde_json::from_str::<Numbered>(payload).ok().map(|payload| payload.number)
+    split(payload)?.0.parse().ok()
+}
+
+/// The digits of its number, and what comes after them.
+fn split(payload: &str) -> Option<(&str, &str)> {
+    let rest = payload.strip_prefix(FRAME[0])?;
+    Some(rest.split_at(rest.find(',')?))
 }

@@ -45,10 +45,9 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().ok_or("stdout is a pipe")?;
-        let said = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
-            let url = line.strip_prefix("url ")?;
-            Some(url.to_owned())
-        });
+        // Up to its last word, as it ends when nobody listens.
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok).take_while(|line| line != "done");
+        let said = lines.filter_map(|line| line.strip_prefix("url ").map(ToOwned::to_owned)).last();
         let url = said.ok_or("there is no Postgres: see above, or leave it out with --database sqlite")?;
         Ok(Self { url, throw_away: Some((child, folder)) })
     }

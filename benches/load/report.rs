@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use crate::options::Options;
+use crate::options::{Options, Setup};
 use crate::run::Measured;
 
 const NAME_WIDTH: usize = 38;
@@ -29,7 +29,7 @@ const ROWS: &[Row] = &[
     ("events in a commit", |run, _| f64::from(run.written.events) / f64::from(run.written.commits), 1),
     ("journal: bytes an invocation", bytes_an_invocation, 0),
     ("routers: CPU s", |run, _| run.usage.router.as_secs_f64(), 2),
-    ("routers: CPU us an invocation", |run, _| run.usage.router.as_secs_f64() * 1e6 / count(run), 1),
+    ("routers: CPU us an invocation", |run, _| cpu(run), 1),
     ("a router: peak memory, MiB", |run, _| f64::from(run.peak_kib) / 1024.0, 1),
     ("clients: CPU s", |run, _| run.usage.clients.as_secs_f64(), 2),
 ];
@@ -46,7 +46,12 @@ pub(crate) fn table(options: &Options, measured: &[Measured]) -> impl Display {
         writeln!(f, "{header}\n")?;
         write!(f, "{:<NAME_WIDTH$}", "journal")?;
         for run in measured {
-            write!(f, "{:>WIDTH$}", if run.setup.is_postgres { "Postgres" } else { "SQLite" })?;
+            let journal = match run.setup {
+                Setup { is_postgres: true, .. } => "Postgres",
+                Setup { is_long: true, .. } => "long",
+                Setup { .. } => "SQLite",
+            };
+            write!(f, "{journal:>WIDTH$}")?;
         }
         writeln!(f)?;
         line(f, "routers", measured, |run| f64::from(run.setup.nodes), 0)?;
@@ -54,7 +59,8 @@ pub(crate) fn table(options: &Options, measured: &[Measured]) -> impl Display {
         for (name, value, decimals) in ROWS {
             line(f, name, measured, |run| value(run, f64::from(*seconds)), *decimals)?;
         }
-        line(f, "invocations/s, of SQLite's", measured, |run| of_sqlite(run, measured), 2)?;
+        line(f, "invocations/s, of SQLite's", measured, |run| on_sqlite(run, measured, count), 2)?;
+        line(f, "CPU an invocation, of SQLite's", measured, |run| on_sqlite(run, measured, cpu), 2)?;
         writeln!(f, "\nchecked: every invocation answered once and rightly, and in the journal, which verifies")
     })
 }
@@ -78,10 +84,15 @@ fn line(
     writeln!(f)
 }
 
-/// What it makes of what SQLite makes with as many outstanding, if that was measured.
-fn of_sqlite(run: &Measured, measured: &[Measured]) -> f64 {
-    let same = |other: &&Measured| !other.setup.is_postgres && other.setup.outstanding == run.setup.outstanding;
-    measured.iter().find(same).map_or(f64::NAN, |sqlite| count(run) / count(sqlite))
+/// A figure as a share of what it is on an empty journal in SQLite, with as many outstanding, if that was measured.
+fn on_sqlite(run: &Measured, measured: &[Measured], figure: fn(&Measured) -> f64) -> f64 {
+    let (outstanding, is_long) = (run.setup.outstanding, false);
+    let same = |other: &&Measured| other.setup == Setup { is_postgres: false, is_long, nodes: 1, outstanding };
+    measured.iter().find(same).map_or(f64::NAN, |sqlite| figure(run) / figure(sqlite))
+}
+
+fn cpu(run: &Measured) -> f64 {
+    run.usage.router.as_secs_f64() * 1e6 / count(run)
 }
 
 fn commits_longer(run: &Measured, _: f64) -> f64 {

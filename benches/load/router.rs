@@ -13,7 +13,7 @@ use crate::Failure;
 const OPERATOR_KEY: &str = "local-operator";
 
 /// The unit of CPU times in `/proc`: the same on every Linux that this runs on.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// A running router. Dropped, it is killed.
 #[derive(Debug)]
@@ -26,8 +26,14 @@ pub(crate) struct Router {
 impl Router {
     /// Starts one with its defaults on the journal at `url`, with its log in a folder; returns when it listens.
     pub(crate) fn start(url: &str, name: &str, folder: &Path) -> Result<Self, Failure> {
+        Self::start_with(url, name, folder, &[])
+    }
+
+    /// Starts one with some settings beside its defaults.
+    pub(crate) fn start_with(url: &str, name: &str, folder: &Path, settings: &[(&str, &str)]) -> Result<Self, Failure> {
         let log = folder.join(format!("{name}.log"));
         let mut child = command(url)
+            .envs(settings.iter().copied())
             .env("LISTEN_ADDR", "127.0.0.1:0")
             .env("NODE_ID", name)
             .stdout(Stdio::piped())
@@ -74,15 +80,18 @@ impl Router {
 
     /// How many commits it has made, and how long they took together.
     pub(crate) async fn commits(&self) -> Result<(f64, Duration), Failure> {
+        let took = self.metric("agent_router_commit_duration_seconds_sum").await?;
+        let count = self.metric("agent_router_commit_duration_seconds_count").await?;
+        Ok((count, Duration::from_secs_f64(took)))
+    }
+
+    /// What it counts under this name now.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64, Failure> {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let asked = client.get(format!("http://{}/metrics", self.address)).header("api-key", OPERATOR_KEY);
         let said = asked.send().await?.error_for_status()?.text().await?;
-        let value = |name: &str| {
-            let found = said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-            found.ok_or_else(|| format!("there is no metric {name}"))
-        };
-        let took = value("agent_router_commit_duration_seconds_sum")?;
-        Ok((value("agent_router_commit_duration_seconds_count")?, Duration::from_secs_f64(took)))
+        let found = said.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        found.ok_or_else(|| format!("there is no metric {name}").into())
     }
 
     fn failure(&self, what: &str) -> Failure {

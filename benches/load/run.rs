@@ -60,6 +60,10 @@ pub(crate) async fn measure(options: &Options, setup: Setup, server: Option<&Ser
     let folder = tempfile::Builder::new().prefix("load-").tempdir_in(&options.dir)?;
     let sync = disk::sync_time(folder.path())?;
     let (database, row_commit) = match server.filter(|_| setup.is_postgres) {
+        None if setup.is_long => {
+            let journal = options.journal.as_ref().ok_or("there is no long journal")?;
+            (Database::copied(journal, folder.path()).await?, None)
+        }
         Some(server) => {
             let database = server.database().await?;
             let row_commit = database.commit_time().await?;
@@ -111,7 +115,7 @@ async fn measure_on(
     routers.iter().try_for_each(Router::terminate)?;
     let delivered = ended(agents).await?;
     routers.iter_mut().try_for_each(Router::ended)?;
-    router::verify(&url)?;
+    database.verify().await?;
     let (answers, within, across) = sum(tallies);
     if delivered != answers {
         return Err(format!("{answers} invocations were answered, and {delivered} delivered").into());

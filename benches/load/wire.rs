@@ -117,7 +117,9 @@ impl Socket {
     fn push(&mut self, opcode: OpCode, payload: &[u8]) {
         let header = FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() };
         header.format(payload.len() as u64, &mut self.outgoing).expect("a vector takes every byte");
-        self.outgoing.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        let start = self.outgoing.len();
+        self.outgoing.extend_from_slice(payload);
+        mask(&mut self.outgoing[start..]);
     }
 
     /// Writes what was added.
@@ -140,4 +142,14 @@ impl Socket {
         }
         Ok(())
     }
+}
+
+/// Word by word, as that is many times faster than byte by byte.
+fn mask(payload: &mut [u8]) {
+    const WORD: u64 = u64::from_ne_bytes([MASK[0], MASK[1], MASK[2], MASK[3], MASK[0], MASK[1], MASK[2], MASK[3]]);
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ WORD).to_ne_bytes();
+    }
+    rest.iter_mut().zip(MASK.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }

@@ -159,7 +159,7 @@ impl Authenticator {
     /// Whether these bytes are anybody's key, which then came in the wrong place.
     #[must_use]
     pub fn is_key(&self, bytes: &[u8]) -> bool {
-        self.holder(bytes).is_some()
+        self.keys.is_any(bytes)
     }
 
     /// What a peer sent back as `invoked_by`, without a key or a token. No delivery of this router has one in it; those of the
@@ -176,7 +176,7 @@ impl Authenticator {
         if self.is_key(caller.as_bytes()) || token::is_token(caller) {
             return format!("{KEY_IN_INVOKED_BY}{rest}");
         }
-        if self.is_key(invoked_by.as_bytes()) { KEY_IN_INVOKED_BY.to_owned() } else { invoked_by }
+        if !rest.is_empty() && self.is_key(invoked_by.as_bytes()) { KEY_IN_INVOKED_BY.to_owned() } else { invoked_by }
     }
 
     /// Whose key this is. Every key is always compared.

@@ -44,23 +44,24 @@ pub(super) async fn open(
     let upgrade = session::configure(upgrade, &settings);
     match context.settings.authenticator.socket(&headers, context.router.clock().now()) {
         Ok(principal) => upgrade.on_upgrade(move |socket| {
-            seat.held_by(async move {
+            // Each layer around a session would otherwise have room for it twice.
+            seat.held_by(Box::pin(async move {
                 let served =
                     session::run(socket, principal, context.router.clone(), &context.settings.authenticator, settings)
                         .await;
                 if served == Err(ErrorCode::NotAllowed) {
                     context.journal_refusal(peer, "the caller of the invoke key is not connected").await;
                 }
-            })
+            }))
         }),
         Err(refused) => upgrade.on_upgrade(move |socket| {
             let (code, reason) = NO_CREDENTIAL;
-            seat.held_by(async move {
+            seat.held_by(Box::pin(async move {
                 tokio::join!(
                     session::refuse(socket, code, reason),
                     context.journal_refusal(peer, refused.to_string()),
                 );
-            })
+            }))
         }),
     }
 }

@@ -15,5 +15,5 @@ mod state;
 mod transition;
 
 pub use policy::{Policy, Terms, TermsError};
-pub use state::{Finished, IdempotencyKey, Invocation, Labels, Origin, Outcome, Reply, State, StateName};
+pub use state::{Finished, IdempotencyKey, Invocation, Labels, Order, Origin, Outcome, Reply, State, StateName};
 pub use transition::{AfterLoss, LostConnection, Receipt, after_interruption};

@@ -1,6 +1,8 @@
 //! What an invocation is, at one moment.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,8 +12,34 @@ use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::Terms;
 
 /// One request of a caller to an agent, from its acceptance to its one final state.
+///
+/// What was asked for reads like fields of its own; it is shared, so that a copy of an invocation costs little.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
+    /// What was asked for.
+    pub order: Arc<Order>,
+    /// Deliveries so far.
+    pub attempt: u32,
+    /// Deliveries whose connection was lost before a receipt.
+    pub unreceipted: u32,
+    /// Deliveries that were receipted, so that work may have begun.
+    pub starts: u32,
+    /// Whether the last delivery is one of them.
+    pub receipted: bool,
+    /// The last delivery.
+    pub delivered_at: Option<Timestamp>,
+    /// Whether a delivery that carried the plain `invoked_by` has not been answered. Until the deadline, no other
+    /// delivery to the agent may carry the same.
+    pub plain_unanswered: bool,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether its answer has still to reach its caller.
+    pub reply: Reply,
+}
+
+/// What was asked for with an invocation. Once that is accepted it never changes, but for the digest of an erased payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
     /// Its id, unique for ever.
     pub id: InvocationId,
     /// Whom it is for.
@@ -36,23 +64,6 @@ pub struct Invocation {
     pub key: Option<Box<IdempotencyKey>>,
     /// The request and the user session that the caller says it belongs to.
     pub labels: Labels,
-    /// Deliveries so far.
-    pub attempt: u32,
-    /// Deliveries whose connection was lost before a receipt.
-    pub unreceipted: u32,
-    /// Deliveries that were receipted, so that work may have begun.
-    pub starts: u32,
-    /// Whether the last delivery is one of them.
-    pub receipted: bool,
-    /// The last delivery.
-    pub delivered_at: Option<Timestamp>,
-    /// Whether a delivery that carried the plain `invoked_by` has not been answered. Until the deadline, no other
-    /// delivery to the agent may carry the same.
-    pub plain_unanswered: bool,
-    /// Where it is in its life.
-    pub state: State,
-    /// Whether its answer has still to reach its caller.
-    pub reply: Reply,
 }
 
 /// The way by which an invocation came in, which decides where its answer may go.
@@ -228,7 +239,37 @@ impl FromStr for StateName {
     }
 }
 
+impl Deref for Invocation {
+    type Target = Order;
+
+    fn deref(&self) -> &Order {
+        &self.order
+    }
+}
+
 impl Invocation {
+    /// A new one, which waits for its first delivery.
+    #[must_use]
+    pub fn new(order: Order) -> Self {
+        let state = State::Queued { since: order.accepted_at };
+        Self {
+            order: Arc::new(order),
+            attempt: 0,
+            unreceipted: 0,
+            starts: 0,
+            receipted: false,
+            delivered_at: None,
+            plain_unanswered: false,
+            state,
+            reply: Reply::None,
+        }
+    }
+
+    /// What was asked for, to be changed.
+    pub fn order_mut(&mut self) -> &mut Order {
+        Arc::make_mut(&mut self.order)
+    }
+
     /// The name of its state.
     #[must_use]
     pub const fn state_name(&self) -> StateName {
@@ -276,14 +317,16 @@ impl Invocation {
     pub const fn is_settled(&self) -> bool {
         !self.is_open() && !self.plain_unanswered && matches!(self.reply, Reply::None)
     }
+}
 
+impl Order {
     /// The `invoked_by` that a part-1 agent expects: the caller, or `<caller>:<target>` for an invoke socket.
     #[must_use]
-    pub fn plain_invoked_by(&self) -> String {
+    pub fn plain_invoked_by(&self) -> Cow<'_, str> {
         match self.origin {
-            Origin::Socket { .. } | Origin::Http => self.caller.to_string(),
-            Origin::InvokeSocket { .. } => format!("{}:{}", self.caller, self.agent),
-            Origin::ClientMessage => String::new(),
+            Origin::Socket { .. } | Origin::Http => self.caller.as_str().into(),
+            Origin::InvokeSocket { .. } => format!("{}:{}", self.caller, self.agent).into(),
+            Origin::ClientMessage => "".into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, Order};
 use crate::journal::{AgentRow, Detail, Event, Head, NodeRow, SessionRow};
 
 /// What the backend said to an agent whose socket another router holds.
@@ -39,7 +39,7 @@ impl Erased {
     /// All there is of an invocation.
     #[must_use]
     pub fn all_of(invocation: &Invocation) -> Self {
-        let Invocation { id, agent, labels, accepted, .. } = invocation;
+        let Order { id, agent, labels, accepted, .. } = &*invocation.order;
         let request_id = labels.request_id.clone().filter(|request_id| !request_id.is_empty());
         let logs = request_id.map(|request_id| LogLines { agent: agent.clone(), request_id, after: *accepted });
         Self { invocation: *id, logs }
@@ -85,27 +85,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Whether there is nothing to commit.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Self {
-            events,
-            accepted,
-            changed,
-            agents,
-            sessions,
-            ended,
-            feed_acknowledged,
-            erased,
-            pruned,
-            nodes,
-            dismissed,
-            wake: _,
-        } = self;
-        events.is_empty()
-            && accepted.is_empty()
-            && changed.is_empty()
-            && agents.is_empty()
+    /// Whether it is of events and invocations alone, and nothing of it is erased or pruned.
+    pub(super) fn is_plain(&self) -> bool {
+        let Self { agents, sessions, ended, feed_acknowledged, erased, pruned, nodes, dismissed, .. } = self;
+        agents.is_empty()
             && sessions.is_empty()
             && ended.is_empty()
             && feed_acknowledged.is_none()
@@ -113,5 +96,12 @@ impl Batch {
             && pruned.is_none()
             && nodes.is_empty()
             && dismissed.is_empty()
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { events, accepted, changed, .. } = self;
+        events.is_empty() && accepted.is_empty() && changed.is_empty() && self.is_plain()
     }
 }

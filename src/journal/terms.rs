@@ -13,9 +13,9 @@ use crate::journal::{EventKind, HistoryFilter, InvocationFilter, JournalError, O
 /// Positions to an era.
 pub(super) const ERA: i64 = 4096;
 
-/// More terms than this no reader can ask for: an agent, a caller and two labels. Kinds are counted apart, for an event has
-/// one of them and not all.
-pub(super) const MAX_TERMS: usize = 4;
+/// More terms than this no reader can ask for: an agent, a caller, two labels and a kind. Several kinds are counted apart, for
+/// an event has one of them and not all.
+pub(super) const MAX_TERMS: usize = 5;
 
 /// Eras that are read at once, at most. Their offsets take up to 8 KiB a term and era.
 const MAX_ERAS: i64 = 64;
@@ -85,7 +85,7 @@ fn terms<'a>(
 pub(super) struct Search {
     /// At most [`MAX_TERMS`].
     pub(super) terms: Vec<String>,
-    /// The terms of the kinds; without any, of any kind.
+    /// The terms of the kinds, if there are several; without any, it does not matter.
     pub(super) kinds: Vec<String>,
     order: Order,
     places: Span,
@@ -106,8 +106,12 @@ impl Search {
     /// The rarer a term is likely to be, the earlier it should come. The times are those of eras: an event of theirs may
     /// still be outside them.
     pub(super) fn new(terms: Vec<Term<'_>>, kinds: &[EventKind], order: Order, places: Span, times: Span) -> Self {
-        let kinds = kinds.iter().map(|kind| Term::Kind(*kind).text()).collect();
-        Self { terms: terms.into_iter().map(Term::text).collect(), kinds, order, places, times, eras: 1 }
+        let mut terms: Vec<_> = terms.into_iter().map(Term::text).collect();
+        let mut kinds: Vec<_> = kinds.iter().map(|kind| Term::Kind(*kind).text()).collect();
+        if kinds.len() == 1 {
+            terms.append(&mut kinds);
+        }
+        Self { terms, kinds, order, places, times, eras: 1 }
     }
 
     pub(super) const fn order(&self) -> Order {

@@ -1,16 +1,15 @@
 //! Who is connected to this process: the way to each socket, and the credential it came with.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::{Credential, Principal};
-use crate::id::{Position, SessionId};
+use crate::id::{IdMap, Position, SessionId};
 use crate::router::outbox::{Body, Ending, Outbound, Outbox};
 
 /// See the module. A credential lives here, with its connection, and nowhere else.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
-    sockets: Arc<Mutex<HashMap<SessionId, Socket>>>,
+    sockets: Arc<Mutex<IdMap<SessionId, Socket>>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Directory {
         }
     }
 
-    fn sockets(&self) -> MutexGuard<'_, HashMap<SessionId, Socket>> {
+    fn sockets(&self) -> MutexGuard<'_, IdMap<SessionId, Socket>> {
         // Every change of the map is one call: it is whole whoever panicked.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }

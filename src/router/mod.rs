@@ -128,8 +128,11 @@ impl Router {
         clock: Clock,
         settings: Settings,
     ) -> Result<(Self, Running), JournalError> {
-        let restored = journal.restore().await?;
+        let mut restored = journal.restore().await?;
         let node = Node { id: restored.node.node, name: Arc::clone(&restored.node.name) };
+        // A life that has counted and never came into the journal may still count: this is not the same one.
+        let counted = journal.beats().await?.into_iter().find(|beat| beat.node == node.id).map_or(0, |beat| beat.epoch);
+        restored.node.epoch = restored.node.epoch.max(counted);
         let epoch = restored.node.epoch + 1;
         // Before this life is in the journal: whoever finds it there can find out whether it goes on.
         journal.renew(epoch).await?;

@@ -103,15 +103,16 @@ pub async fn run(
     let session = SessionId::generate();
     let (outbox, outlet) = router::outbox();
     let presence = Presence::new(&router, session);
-    if let Err(why) = router.open(session, &principal, outbox).await {
+    // What happens once in the life of a socket is in boxes of its own: tens of thousands of sockets need no room for it.
+    if let Err(why) = Box::pin(router.open(session, &principal, outbox)).await {
         presence.declined();
         let Farewell { code, reason } = Farewell::refused(why);
-        refuse(socket, code, reason).await;
+        Box::pin(refuse(socket, code, reason)).await;
         return Err(why);
     }
     let role = Role::of(&principal);
     drop(principal);
-    serve(socket, session, role, outlet, presence, &router, authenticator, &settings).await;
+    Box::pin(serve(socket, session, role, outlet, presence, &router, authenticator, &settings)).await;
     Ok(())
 }
 
@@ -166,14 +167,14 @@ async fn serve(
         stop
     };
     let mut sink = wire.into_inner().into_sink();
-    let told = closing::say(&mut sink, stop).await;
+    let told = Box::pin(closing::say(&mut sink, stop)).await;
     if stop.leaves_frames() {
-        reader.take_rest(told).await;
+        Box::pin(reader.take_rest(told)).await;
     }
     let reason = stop.reason();
-    presence.end(reason).await;
+    Box::pin(presence.end(reason)).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
-    closing::wait(reader.stream, stop, told).await;
+    Box::pin(closing::wait(reader.stream, stop, told)).await;
 }
 
 /// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows

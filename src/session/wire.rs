@@ -1,5 +1,8 @@
 //! The writing half of a socket, bounded in time.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
@@ -62,8 +65,15 @@ impl Wire {
     }
 }
 
+/// Most writes are done at once, without a timer.
 async fn within(patience: Duration, write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Stop> {
-    match timeout(patience, write).await {
+    let mut write = pin!(write);
+    let at_once = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+    let written = match at_once {
+        Poll::Ready(written) => Ok(written),
+        Poll::Pending => timeout(patience, write).await,
+    };
+    match written {
         Ok(written) => written.map_err(|error| Stop::from_write_error(&error)),
         Err(_) => Err(Stop::TooSlow),
     }

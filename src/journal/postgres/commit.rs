@@ -1,4 +1,5 @@
-//! The text of a commit: one statement for all of a batch, whatever its size.
+//! The text of a commit: one statement for all of a batch, whatever its size. There are two: most batches are of events and
+//! invocations alone, and each part of a statement costs time even if it has nothing to do.
 //!
 //! Its first part moves the head on, if it is still where this router's turn left it; all others hang on that. A router
 //! that waits here for another's commit sees the head as that left it, and changes nothing.
@@ -12,7 +13,7 @@ use crate::id::NodeId;
 use crate::journal::postgres::encode::{
     ACCEPTED, AGENTS, Bound, CHANGED, Encoded, JOURNAL, Layout, NODES, Node, SESSIONS,
 };
-use crate::journal::{Batch, Head, JournalError};
+use crate::journal::{Head, JournalError};
 
 /// So many of the newest commits say what they changed.
 pub(super) const RING: i64 = 4096;
@@ -21,7 +22,10 @@ pub(super) const RING: i64 = 4096;
 ///
 /// The last part holds what must not be: it divides by zero if not every changed invocation was there. A head with the right
 /// revision and another position or hash would be a NULL where none may be.
-pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| text().leak());
+pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| text(true).leak());
+
+/// The same for a batch that [is plain](crate::journal::Batch::is_plain).
+pub(super) static PLAIN: LazyLock<&'static str> = LazyLock::new(|| text(false).leak());
 
 /// The channel on which a router is told that others have something for it.
 pub(super) fn channel(node: NodeId) -> String {
@@ -46,12 +50,12 @@ impl Parameters {
     }
 }
 
-fn text() -> String {
+fn text(with_peers: bool) -> String {
     let mut parameters = Parameters(0);
     let mut one = |kind| parameters.one(kind);
     let (revision, position, hash) = (one("BIGINT"), one("BIGINT"), one("BYTEA"));
     let (new_position, new_hash) = (one("BIGINT"), one("BYTEA"));
-    let (changed, node, feed) = (one("BIGINT"), one("BIGINT"), one("BIGINT"));
+    let (changed, node) = (one("BIGINT"), one("BIGINT"));
     let mut text = format!(
         "WITH head AS (
              UPDATE journal_head SET revision = revision + 1, hash = {new_hash},
@@ -65,34 +69,23 @@ fn text() -> String {
     part("new_events", insert("journal", &mut parameters, &[JOURNAL], Some(("node", &node)), ""));
     part("new_invocations", insert("invocations", &mut parameters, &[CHANGED, ACCEPTED], None, ""));
     part("changed", update("invocations", &mut parameters, CHANGED));
-    // Whose rows these are, the ring names too.
-    let agents = format!("${}::TEXT[]", parameters.0 + 1);
-    let on_conflict =
-        "ON CONFLICT (agent_id) DO UPDATE SET registered = excluded.registered, last_seen = excluded.last_seen";
-    part("new_agents", insert("agents", &mut parameters, &[AGENTS], None, on_conflict));
-    let on_conflict = "ON CONFLICT (id) DO UPDATE SET registered = excluded.registered, version = excluded.version,
-        standing = excluded.standing, max_in_flight = excluded.max_in_flight";
-    part("new_sessions", insert("sessions", &mut parameters, &[SESSIONS], None, on_conflict));
-    let codes = format!("${}::BIGINT[]", parameters.0 + 1);
-    let on_conflict = "ON CONFLICT (code) DO UPDATE SET epoch = excluded.epoch, standing = excluded.standing,
-        version = excluded.version, started_at = excluded.started_at";
-    part("new_nodes", insert("nodes", &mut parameters, &[NODES], None, on_conflict));
-    let ended = parameters.one("UUID[]");
-    part("gone", format!("DELETE FROM sessions USING head WHERE sessions.id = ANY({ended})"));
-    part("fed", format!("UPDATE feed SET acknowledged = {feed} FROM head WHERE one = 1 AND {feed} IS NOT NULL"));
-    let (invocations, sessions) = (parameters.one("UUID[]"), parameters.one("UUID[]"));
-    let dismissed = (parameters.one("UUID[]"), parameters.one("BIGINT[]"));
+    let mut named = ["'{}'", "'{}'", "'{}'", "'{}'", "'{}'"].map(str::to_owned);
+    if with_peers {
+        named = peers(&mut parameters, &mut part);
+    }
+    let [agents, sessions, codes, dismissed_sessions, dismissed_positions] = named;
+    let invocations = parameters.one("UUID[]");
     part(
         "ring",
         format!(
             "INSERT INTO changes (slot, revision, node, invocations, agents, sessions, nodes,
                  dismissed_sessions, dismissed_positions)
-             SELECT revision % {RING}, revision, {node}, {invocations}, {agents}, {sessions}, {codes}, {}, {} FROM head
+             SELECT revision % {RING}, revision, {node}, {invocations}, {agents}, {sessions}, {codes},
+                 {dismissed_sessions}, {dismissed_positions} FROM head
              ON CONFLICT (slot) DO UPDATE SET revision = excluded.revision, node = excluded.node,
                  invocations = excluded.invocations, agents = excluded.agents, sessions = excluded.sessions,
                  nodes = excluded.nodes, dismissed_sessions = excluded.dismissed_sessions,
-                 dismissed_positions = excluded.dismissed_positions",
-            dismissed.0, dismissed.1
+                 dismissed_positions = excluded.dismissed_positions"
         ),
     );
     let wake = parameters.one("BIGINT[]");
@@ -104,6 +97,29 @@ fn text() -> String {
              1 / CASE WHEN (SELECT count(*) FROM changed) = (SELECT {changed} * count(*) FROM head) THEN 1 ELSE 0 END AS whole"
     );
     text
+}
+
+/// The parts for agents, sockets and routers. Gives back what the ring is to name of them: agents, sockets, routers, and
+/// sockets and places of what is to be sent there.
+fn peers(parameters: &mut Parameters, part: &mut impl FnMut(&str, String)) -> [String; 5] {
+    // Whose rows these are, the ring names too.
+    let agents = format!("${}::TEXT[]", parameters.0 + 1);
+    let on_conflict =
+        "ON CONFLICT (agent_id) DO UPDATE SET registered = excluded.registered, last_seen = excluded.last_seen";
+    part("new_agents", insert("agents", parameters, &[AGENTS], None, on_conflict));
+    let on_conflict = "ON CONFLICT (id) DO UPDATE SET registered = excluded.registered, version = excluded.version,
+        standing = excluded.standing, max_in_flight = excluded.max_in_flight";
+    part("new_sessions", insert("sessions", parameters, &[SESSIONS], None, on_conflict));
+    let codes = format!("${}::BIGINT[]", parameters.0 + 1);
+    let on_conflict = "ON CONFLICT (code) DO UPDATE SET epoch = excluded.epoch, standing = excluded.standing,
+        version = excluded.version, started_at = excluded.started_at";
+    part("new_nodes", insert("nodes", parameters, &[NODES], None, on_conflict));
+    let ended = parameters.one("UUID[]");
+    part("gone", format!("DELETE FROM sessions USING head WHERE sessions.id = ANY({ended})"));
+    let feed = parameters.one("BIGINT");
+    part("fed", format!("UPDATE feed SET acknowledged = {feed} FROM head WHERE one = 1 AND {feed} IS NOT NULL"));
+    let sessions = parameters.one("UUID[]");
+    [agents, sessions, codes, parameters.one("UUID[]"), parameters.one("BIGINT[]")]
 }
 
 /// The part that puts rows in a table; `beside` is a column that is the same in all of them.
@@ -140,7 +156,6 @@ fn update(table: &str, parameters: &mut Parameters, layout: Layout) -> String {
 
 /// What is bound to [`COMMIT`], for a batch that follows `revision` and `head`.
 pub(super) fn arguments(
-    batch: &Batch,
     encoded: &Encoded<'_>,
     revision: i64,
     head: &Head,
@@ -154,7 +169,6 @@ pub(super) fn arguments(
     bound.value(&encoded.head.hash[..]);
     bound.value(encoded.changes());
     bound.value(node.code);
-    bound.value(batch.feed_acknowledged.map(|position| position.0));
     encoded.bind(&mut bound);
     bound.done()
 }

@@ -138,23 +138,17 @@ impl<'a> Encoded<'a> {
         Ok(Self { batch, events, accepted, changed, head })
     }
 
-    /// The arrays, in the order of [`Self::LAYOUT`] and what the commit's text has behind it.
+    /// The arrays, in the order of the commit's text.
     pub(super) fn bind(&self, bound: &mut Bound) {
         let batch = self.batch;
         self.bind_events(bound);
         bind_changed(bound, &self.accepted);
         bind_accepted(bound, &self.accepted);
         bind_changed(bound, &self.changed);
-        bind_agents(bound, &batch.agents);
-        // A socket that ended has no row, whatever else became of it in this batch.
-        let sessions: Vec<_> = batch.sessions.iter().filter(|row| !batch.ended.contains(&row.session)).collect();
-        bind_sessions(bound, &sessions);
-        bind_nodes(bound, &batch.nodes);
-        bound.array(batch.ended.iter().map(|session| session.0));
+        if !batch.is_plain() {
+            bind_peers(bound, batch);
+        }
         bound.array(self.unnamed().map(|invocation| invocation.id.0));
-        bound.array(batch.sessions.iter().map(|row| row.session.0).chain(batch.ended.iter().map(|session| session.0)));
-        bound.array(batch.dismissed.iter().map(|dismissed| dismissed.session.0));
-        bound.array(batch.dismissed.iter().map(|dismissed| dismissed.position.0));
         bound.array(batch.wake.iter().map(|node| node.0));
     }
 
@@ -217,6 +211,19 @@ impl Bound {
 /// Postgres takes no U+0000 in a text.
 pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+fn bind_peers(bound: &mut Bound, batch: &Batch) {
+    bind_agents(bound, &batch.agents);
+    // A socket that ended has no row, whatever else became of it in this batch.
+    let sessions: Vec<_> = batch.sessions.iter().filter(|row| !batch.ended.contains(&row.session)).collect();
+    bind_sessions(bound, &sessions);
+    bind_nodes(bound, &batch.nodes);
+    bound.array(batch.ended.iter().map(|session| session.0));
+    bound.value(batch.feed_acknowledged.map(|position| position.0));
+    bound.array(batch.sessions.iter().map(|row| row.session.0).chain(batch.ended.iter().map(|session| session.0)));
+    bound.array(batch.dismissed.iter().map(|dismissed| dismissed.session.0));
+    bound.array(batch.dismissed.iter().map(|dismissed| dismissed.position.0));
 }
 
 fn bind_agents(bound: &mut Bound, rows: &[AgentRow]) {

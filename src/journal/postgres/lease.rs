@@ -27,14 +27,16 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// A predecessor of the same name that lives on does not count against its successor.
+    /// A predecessor of the same name counts until its successor is in the journal, which one that has only begun to count may
+    /// never be; and never after.
     pub(super) async fn renew(&self, epoch: i64) -> Result<Vec<Beat>, JournalError> {
         let text = format!(
             "INSERT INTO leases (node, epoch, count, renewed_at)
              VALUES ({}, {epoch}, 1, (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT)
              ON CONFLICT (node) DO UPDATE
-                 SET epoch = excluded.epoch, count = leases.count + 1, renewed_at = excluded.renewed_at
-                 WHERE leases.epoch <= excluded.epoch;
+                 SET epoch = greatest(leases.epoch, excluded.epoch), count = leases.count + 1,
+                     renewed_at = excluded.renewed_at
+                 WHERE excluded.epoch >= (SELECT epoch FROM nodes WHERE code = leases.node);
              {BEATS}",
             self.node.0
         );

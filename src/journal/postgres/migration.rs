@@ -91,6 +91,15 @@ async fn status(connection: &mut PgConnection) -> Result<Vec<Migration>, Journal
     Ok(migration::listed(&MIGRATOR, &applied))
 }
 
+/// Refuses a schema that has become one for newer routers alone, while this one ran.
+pub(super) fn require_compatible(oldest: i64) -> Result<(), JournalError> {
+    let wanted = migration::newest(&MIGRATOR);
+    if oldest > wanted {
+        return Err(JournalError::Schema { found: oldest, wanted, advice: "use the newer version of agent-router" });
+    }
+    Ok(())
+}
+
 /// How old a router may be that works on the schema.
 async fn oldest(connection: &mut PgConnection) -> Result<i64, JournalError> {
     open::one(connection, OLDEST).await?.try_get("oldest").map_err(error::unavailable)

@@ -9,7 +9,8 @@
 //! encode      a batch → the arrays that are bound to that text
 //! upkeep      what a commit does besides to erase and to prune
 //! doubt       what became of a commit whose answer did not come
-//! news        what others have committed, and all there is
+//! news        what others have committed
+//! whole       all there is
 //! lease       that routers are there
 //! listen      being told at once that there is something to look at
 //! snapshot    what a reader reads at one moment
@@ -43,6 +44,7 @@ mod send;
 mod snapshot;
 mod upkeep;
 mod verify;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
@@ -127,6 +129,7 @@ impl PostgresJournal {
             tracing::warn!("{warning}");
         }
         let code = enter(&mut connection, &options.node).await?;
+        news::prepare(&mut connection, &target).await?;
         let seen = writer::standing(&mut connection).await?;
         let own = open::readers(&target, OWN).await?;
         let reader = PostgresReader::new(open::readers(&target, open::READERS).await?, target.pooled);

@@ -1,48 +1,80 @@
-//! What others have committed, and all there is: read back from the rows, as they stand at one moment.
+//! What others have committed: read back from the rows, as they stand at one moment, in one round trip.
 //!
 //! The ring `changes` says which rows each of the newest commits changed. Those are read again, whatever became of them in
-//! between. If the ring does not go back far enough, everything is read.
+//! between. If the ring does not go back far enough, everything is read (`whole`).
+//!
+//! The statements are prepared by their text and executed by theirs, all in one message that also begins the transaction:
+//! a router reads this in each of its turns, and others may be waiting for that turn to end.
 
-use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+use futures_util::TryStreamExt;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Either, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::id::{Position, SessionId};
-use crate::invocation::Invocation;
 use crate::journal::postgres::commit::RING;
-use crate::journal::postgres::error;
 use crate::journal::postgres::open::Target;
+use crate::journal::postgres::{error, migration};
 use crate::journal::row::{self, Columns};
-use crate::journal::{AgentRow, Dismissed, Head, JournalError, News, NodeRow, SessionRow};
+use crate::journal::{Dismissed, Head, JournalError, News};
 
 /// So many events are looked through for what others changed; beyond, everything is read.
 const FAR: i64 = 65_536;
 
-/// `$1`, `$2`: after which event and up to which; `$3`: those that no event names. Within, `OFFSET 0` leaves the planner no
-/// index but that of positions: it would go through that of invocations from end to end.
+/// Where the journal stands. Of all these statements, `$1` is the revision that the router has followed, and `$2` the position.
+pub(super) const STANDING: &str = "
+SELECT revision AS at, journal_head.position, journal_head.hash, acknowledged, pruned.position AS pruned,
+    (SELECT hash FROM journal WHERE position = $2) AS followed, (SELECT oldest FROM compatibility) AS oldest
+FROM journal_head, feed, pruned WHERE $1::BIGINT IS NOT NULL";
+
+/// What each of the newer commits says of itself.
+const NEWER: &str = "SELECT dismissed_sessions, dismissed_positions FROM {ring} ORDER BY revision";
+
+/// The rows of invocations that are named by a newer event, or by the ring. Within, `OFFSET 0` leaves the planner no index but
+/// that of positions: it would go through that of invocations from end to end.
 ///
-/// Each is looked up by itself: a plan that is made while the table is empty would go through all of it once it is not.
-pub(super) const INVOCATIONS: &str = "
+/// Each is looked up by itself, here and below: a plan that is made while the table is empty would go through all of it once
+/// it is not.
+const INVOCATIONS: &str = "
 SELECT found.* FROM (
     SELECT id FROM (
-        SELECT invocation_id AS id FROM journal WHERE position > $1 AND position <= $2 OFFSET 0
+        SELECT invocation_id AS id FROM journal WHERE position > $2 AND position <= (SELECT position {near}) OFFSET 0
     ) AS events WHERE id IS NOT NULL
-    UNION SELECT unnest($3::UUID[])
+    UNION SELECT unnest(invocations) FROM {ring}
 ) AS changed
 CROSS JOIN LATERAL (SELECT * FROM invocations WHERE invocations.id = changed.id OFFSET 0) AS found
 ORDER BY accepted";
-pub(super) const AGENTS: &str = "SELECT agent_id, registered, last_seen FROM agents WHERE agent_id = ANY($1::TEXT[])";
-pub(super) const SESSIONS: &str = "SELECT * FROM sessions WHERE id = ANY($1::UUID[])";
-pub(super) const NODES: &str = "SELECT * FROM nodes WHERE code = ANY($1::BIGINT[])";
 
-pub(super) const UNSETTLED: &str =
-    "SELECT * FROM invocations WHERE state < 5 OR plain_unanswered = 1 OR reply <> 0 ORDER BY accepted";
-pub(super) const ALL_AGENTS: &str = "SELECT agent_id, registered, last_seen FROM agents ORDER BY agent_id";
-pub(super) const ALL_SESSIONS: &str = "SELECT * FROM sessions ORDER BY id";
-pub(super) const ALL_NODES: &str = "SELECT * FROM nodes ORDER BY code";
+const AGENTS: &str = "
+SELECT found.* FROM (SELECT DISTINCT unnest(agents) AS agent_id FROM {ring}) AS changed
+CROSS JOIN LATERAL (
+    SELECT agent_id, registered, last_seen FROM agents WHERE agents.agent_id = changed.agent_id OFFSET 0
+) AS found";
+
+/// Those that have ended are there without an identity.
+const SESSIONS: &str = "
+SELECT changed.session, found.* FROM (SELECT DISTINCT unnest(sessions) AS session FROM {ring}) AS changed
+LEFT JOIN LATERAL (SELECT * FROM sessions WHERE sessions.id = changed.session OFFSET 0) AS found ON true";
+
+const NODES: &str = "
+SELECT found.* FROM (SELECT DISTINCT unnest(nodes) AS code FROM {ring}) AS changed
+CROSS JOIN LATERAL (SELECT * FROM nodes WHERE nodes.code = changed.code OFFSET 0) AS found";
+
+/// All of them, in the order in which their rows are expected. Beyond what is near they find nothing, so that a look which is in
+/// vain costs nobody anything.
+pub(super) static LOOK: LazyLock<[String; 6]> = LazyLock::new(|| {
+    let near = format!("FROM journal_head WHERE revision <= $1 + {RING} AND position <= $2 + {FAR}");
+    let ring = format!(
+        "(SELECT found.* FROM generate_series($1 + 1, (SELECT revision {near})) AS newer (revision)
+          CROSS JOIN LATERAL (
+              SELECT * FROM changes WHERE slot = newer.revision % {RING} AND revision = newer.revision OFFSET 0
+          ) AS found) AS ring"
+    );
+    [STANDING, NEWER, INVOCATIONS, AGENTS, SESSIONS, NODES]
+        .map(|text| text.replace("{near}", &near).replace("{ring}", &ring))
+});
 
 /// How far a router has followed the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +82,6 @@ pub(super) struct Seen {
     /// Commits.
     pub(super) revision: i64,
     pub(super) head: Head,
-}
-
-/// Everything that a router keeps in memory.
-pub(super) struct Everything {
-    pub(super) unsettled: Vec<Invocation>,
-    pub(super) agents: Vec<AgentRow>,
-    pub(super) sessions: Vec<SessionRow>,
-    pub(super) nodes: Vec<NodeRow>,
 }
 
 /// How the journal is looked at.
@@ -69,72 +93,112 @@ pub(super) enum Look {
     Hold,
 }
 
-/// Where the journal stands, and what its transaction has found besides.
+/// Where the journal stands.
 pub(super) struct Standing {
     pub(super) seen: Seen,
     pub(super) feed: Position,
     pub(super) pruned: Position,
-    changes: Changes,
 }
 
-impl Standing {
-    /// What is between cannot be told from the ring, or is too much: everything has to be read.
-    pub(super) fn is_far(&self, from: Seen) -> bool {
-        self.changes.commits < self.seen.revision - from.revision
-            || self.seen.head.position.0 - from.head.position.0 > FAR
-            || self.pruned > from.head.position
+/// What was found.
+pub(super) struct Looked {
+    pub(super) standing: Standing,
+    /// `None`: what is between cannot be told from the ring, or is too much, so that everything has to be read.
+    pub(super) news: Option<News>,
+}
+
+/// Has the statements prepared on a connection that stays the router's.
+pub(super) async fn prepare(connection: &mut PgConnection, target: &Target) -> Result<(), JournalError> {
+    if target.pooled {
+        return Ok(());
     }
+    let texts = LOOK.iter().enumerate();
+    let texts: Vec<_> =
+        texts.map(|(number, text)| format!("PREPARE look_{number} (BIGINT, BIGINT) AS {text}")).collect();
+    sqlx::raw_sql(AssertSqlSafe(texts.join(";"))).execute(connection).await.map(drop).map_err(error::unavailable)
 }
 
-/// The keys of the rows that were changed.
-#[derive(Default)]
-struct Changes {
-    /// Commits that say so.
-    commits: i64,
-    invocations: BTreeSet<Uuid>,
-    agents: BTreeSet<String>,
-    sessions: BTreeSet<Uuid>,
-    nodes: BTreeSet<i64>,
-    dismissed: Vec<Dismissed>,
+/// The text of a statement of [`LOOK`], with what it is asked for.
+fn asked(number: usize, text: &str, target: &Target, from: Seen) -> String {
+    let (revision, position) = (from.revision, from.head.position.0);
+    if target.pooled {
+        return text.replace("$1", &format!("{revision}::BIGINT")).replace("$2", &format!("{position}::BIGINT"));
+    }
+    format!("EXECUTE look_{number} ({revision}, {position})")
 }
 
-/// Begins a transaction that looks at the journal from where a router has followed it. One round trip.
-pub(super) async fn stand(
+/// Looks at the journal from where a router has followed it. One round trip, in a transaction of its own.
+pub(super) async fn look(
     connection: &mut PgConnection,
     target: &Target,
     from: Seen,
     look: Look,
-) -> Result<Standing, JournalError> {
-    let (begun, hold) = match look {
-        Look::Glance => (target.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY"), ""),
-        Look::Hold => (target.begin(""), "FOR UPDATE"),
+) -> Result<Looked, JournalError> {
+    let (begun, ended) = match look {
+        Look::Glance => (target.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY"), "COMMIT"),
+        // What is behind the lock sees all that was committed before it was had: each statement has a snapshot of its own.
+        Look::Hold => (target.begin("") + "SELECT FROM journal_head FOR UPDATE;", ""),
     };
-    // What is behind the lock sees all that was committed before it was had: each statement has a snapshot of its own then.
-    let text = format!(
-        "{begun} SELECT revision AS at, position, hash FROM journal_head {hold};
-         SELECT acknowledged, (SELECT position FROM pruned) AS pruned,
-             (SELECT hash FROM journal WHERE position = {}) AS followed FROM feed;
-         SELECT found.* FROM generate_series({}, (SELECT least(revision, {}) FROM journal_head)) AS newer (revision)
-             CROSS JOIN LATERAL (
-                 SELECT * FROM changes WHERE slot = newer.revision % {RING} AND revision = newer.revision OFFSET 0
-             ) AS found ORDER BY revision",
-        from.head.position.0,
-        from.revision + 1,
-        from.revision + RING,
-    );
-    let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await.map_err(error::unavailable)?;
-    let [head, beside, newer @ ..] = &rows[..] else {
-        return Err(damaged("one", "a table of one row has none"));
+    let statements: Vec<_> = LOOK.iter().enumerate().map(|(at, text)| asked(at, text, target, from)).collect();
+    let answers = answers(connection, format!("{begun}{};{ended}", statements.join(";"))).await?;
+    let first = answers.len().checked_sub(statements.len() + usize::from(look == Look::Glance));
+    let answers = first.and_then(|first| answers.get(first..first + statements.len()));
+    let Some([standing, newer, invocations, agents, sessions, nodes]) = answers else {
+        return Err(damaged("one", "it could not be looked at"));
     };
-    let at = Columns::of("journal_head", head);
-    let seen = Seen { revision: at.integer("at")?, head: row::head(head)? };
-    let beside = Columns::of("feed", beside);
-    follows(from, seen, beside.optional_digest("followed")?)?;
-    let mut changes = Changes::default();
-    for row in newer {
-        changes.add(row)?;
+    let standing = stands(standing, Some(from))?;
+    let commits = standing.seen.revision - from.revision;
+    let is_far = i64::try_from(newer.len()).is_ok_and(|found| found < commits)
+        || standing.seen.head.position.0 - from.head.position.0 > FAR
+        || standing.pruned > from.head.position;
+    if is_far {
+        return Ok(Looked { standing, news: None });
     }
-    Ok(Standing { seen, feed: beside.position("acknowledged")?, pruned: beside.position("pruned")?, changes })
+    let mut news = News {
+        head: standing.seen.head.position,
+        feed_acknowledged: standing.feed,
+        pruned: standing.pruned,
+        invocations: invocations.iter().map(|row| row::invocation(row)).collect::<Result<_, _>>()?,
+        agents: agents.iter().map(|row| row::agent(row)).collect::<Result<_, _>>()?,
+        nodes: nodes.iter().map(|row| row::node(row)).collect::<Result<_, _>>()?,
+        ..News::default()
+    };
+    for row in newer {
+        news.dismissed.extend(dismissed(row)?);
+    }
+    for row in sessions {
+        let columns = Columns::of("changes", row);
+        match columns.session("id")? {
+            Some(_) => news.sessions.push(row::session(row)?),
+            None => news.ended.extend(columns.session("session")?),
+        }
+    }
+    Ok(Looked { standing, news: Some(news) })
+}
+
+/// The rows of each statement of a text.
+async fn answers(connection: &mut PgConnection, text: String) -> Result<Vec<Vec<PgRow>>, JournalError> {
+    let mut stream = sqlx::raw_sql(AssertSqlSafe(text)).fetch_many(connection);
+    let (mut answers, mut rows) = (Vec::new(), Vec::new());
+    while let Some(said) = stream.try_next().await.map_err(error::unavailable)? {
+        match said {
+            Either::Left(_) => answers.push(std::mem::take(&mut rows)),
+            Either::Right(row) => rows.push(row),
+        }
+    }
+    Ok(answers)
+}
+
+/// Reads [`STANDING`], of a journal that is the one which a router has followed, with a schema that it may still write to.
+pub(super) fn stands(rows: &[PgRow], from: Option<Seen>) -> Result<Standing, JournalError> {
+    let [row] = rows else { return Err(damaged("one", "a table of one row has none")) };
+    let columns = Columns::of("journal_head", row);
+    migration::require_compatible(columns.integer("oldest")?)?;
+    let seen = Seen { revision: columns.integer("at")?, head: row::head(row)? };
+    if let Some(from) = from {
+        follows(from, seen, columns.optional_digest("followed")?)?;
+    }
+    Ok(Standing { seen, feed: columns.position("acknowledged")?, pruned: columns.position("pruned")? })
 }
 
 /// The journal that a router has followed is the one that is there.
@@ -151,101 +215,11 @@ fn damaged(column: &'static str, what: &str) -> JournalError {
     JournalError::Damaged { table: "journal_head", column, what: what.to_owned() }
 }
 
-impl Changes {
-    fn add(&mut self, row: &PgRow) -> Result<(), JournalError> {
-        let wrong =
-            |_| JournalError::Damaged { table: "changes", column: "slot", what: "is of another type".to_owned() };
-        self.commits += 1;
-        self.invocations.extend(row.try_get::<Vec<Uuid>, _>("invocations").map_err(wrong)?);
-        self.agents.extend(row.try_get::<Vec<String>, _>("agents").map_err(wrong)?);
-        self.sessions.extend(row.try_get::<Vec<Uuid>, _>("sessions").map_err(wrong)?);
-        self.nodes.extend(row.try_get::<Vec<i64>, _>("nodes").map_err(wrong)?);
-        let sessions = row.try_get::<Vec<Uuid>, _>("dismissed_sessions").map_err(wrong)?;
-        let positions = row.try_get::<Vec<i64>, _>("dismissed_positions").map_err(wrong)?;
-        let dismissed = sessions.into_iter().zip(positions);
-        self.dismissed.extend(
-            dismissed
-                .map(|(session, position)| Dismissed { session: SessionId(session), position: Position(position) }),
-        );
-        Ok(())
-    }
-}
-
-/// The rows that others have changed since a router last followed, in the transaction that [`stand`] began.
-pub(super) async fn read(
-    connection: &mut PgConnection,
-    target: &Target,
-    from: Seen,
-    standing: Standing,
-) -> Result<News, JournalError> {
-    let is_far = standing.is_far(from);
-    let Standing { seen, feed, pruned, changes } = standing;
-    let mut news = News {
-        head: seen.head.position,
-        dismissed: changes.dismissed,
-        feed_acknowledged: feed,
-        pruned,
-        ..News::default()
-    };
-    if is_far {
-        let all = everything(connection).await?;
-        news.whole = true;
-        (news.invocations, news.agents, news.sessions, news.nodes) =
-            (all.unsettled, all.agents, all.sessions, all.nodes);
-        return Ok(news);
-    }
-    if seen.head.position > from.head.position || !changes.invocations.is_empty() {
-        let invocations = query(target, INVOCATIONS).bind(from.head.position.0).bind(seen.head.position.0);
-        let unnamed: Vec<_> = changes.invocations.into_iter().collect();
-        news.invocations = rows(connection, invocations.bind(unnamed), |row| row::invocation(row)).await?;
-    }
-    if !changes.agents.is_empty() {
-        let agents: Vec<_> = changes.agents.into_iter().collect();
-        news.agents = rows(connection, query(target, AGENTS).bind(agents), |row| row::agent(row)).await?;
-    }
-    if !changes.sessions.is_empty() {
-        let mut gone = changes.sessions;
-        let sessions: Vec<_> = gone.iter().copied().collect();
-        news.sessions = rows(connection, query(target, SESSIONS).bind(sessions), |row| row::session(row)).await?;
-        for session in &news.sessions {
-            gone.remove(&session.session.0);
-        }
-        news.ended = gone.into_iter().map(SessionId).collect();
-    }
-    if !changes.nodes.is_empty() {
-        let nodes: Vec<_> = changes.nodes.into_iter().collect();
-        news.nodes = rows(connection, query(target, NODES).bind(nodes), |row| row::node(row)).await?;
-    }
-    Ok(news)
-}
-
-/// All that is not settled, in the transaction that [`stand`] began.
-pub(super) async fn everything(connection: &mut PgConnection) -> Result<Everything, JournalError> {
-    // Planned anew each time: by then the tables are not what they were.
-    let query = |text| sqlx::query(text).persistent(false);
-    Ok(Everything {
-        unsettled: rows(connection, query(UNSETTLED), |row| row::invocation(row)).await?,
-        agents: rows(connection, query(ALL_AGENTS), |row| row::agent(row)).await?,
-        sessions: rows(connection, query(ALL_SESSIONS), |row| row::session(row)).await?,
-        nodes: rows(connection, query(ALL_NODES), |row| row::node(row)).await?,
-    })
-}
-
-/// A statement, which has a name only if the connection stays the router's.
-fn query(target: &Target, text: &'static str) -> Query<'static, Postgres, PgArguments> {
-    sqlx::query(text).persistent(!target.pooled)
-}
-
-async fn rows<T>(
-    connection: &mut PgConnection,
-    query: Query<'_, Postgres, PgArguments>,
-    of: impl Fn(&PgRow) -> Result<T, JournalError>,
-) -> Result<Vec<T>, JournalError> {
-    use futures_util::TryStreamExt;
-    let mut stream = query.fetch(connection);
-    let mut found = Vec::new();
-    while let Some(row) = stream.try_next().await.map_err(error::unavailable)? {
-        found.push(of(&row)?);
-    }
-    Ok(found)
+/// What a commit has others send to sockets of theirs.
+fn dismissed(row: &PgRow) -> Result<impl Iterator<Item = Dismissed>, JournalError> {
+    let wrong = |_| JournalError::Damaged { table: "changes", column: "slot", what: "is of another type".to_owned() };
+    let sessions = row.try_get::<Vec<Uuid>, _>("dismissed_sessions").map_err(wrong)?;
+    let positions = row.try_get::<Vec<i64>, _>("dismissed_positions").map_err(wrong)?;
+    let pairs = sessions.into_iter().zip(positions);
+    Ok(pairs.map(|(session, position)| Dismissed { session: SessionId(session), position: Position(position) }))
 }

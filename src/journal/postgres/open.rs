@@ -23,7 +23,7 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// What holds for the connection that writes. A commit is on the disk when it returns. A router that is stopped in the
-/// middle of its turn is cut off after two seconds, so that the others go on. The statements of a commit are planned once,
+/// middle of its turn is cut off so soon that the others go on before they take the journal for unavailable. The statements of a commit are planned once,
 /// by the indexes: the tables may not have been analysed yet.
 const WRITING: [(&str, &str); 12] = [
     ("synchronous_commit", "on"),
@@ -32,7 +32,7 @@ const WRITING: [(&str, &str); 12] = [
     ("bytea_output", "hex"),
     ("statement_timeout", "10s"),
     ("lock_timeout", "10s"),
-    ("idle_in_transaction_session_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "1500ms"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),

@@ -7,7 +7,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::journal::Batch;
-use crate::journal::postgres::commit::COMMIT;
+use crate::journal::postgres::commit::{COMMIT, PLAIN};
 use crate::journal::postgres::open::Target;
 use crate::journal::postgres::{error, upkeep};
 
@@ -36,7 +36,8 @@ pub(super) async fn send(
     {
         return before(error);
     }
-    let row = sqlx::query_with(*COMMIT, arguments).persistent(named).fetch_one(&mut *connection).await;
+    let text = if batch.is_plain() { *PLAIN } else { *COMMIT };
+    let row = sqlx::query_with(text, arguments).persistent(named).fetch_one(&mut *connection).await;
     let won = match row {
         Ok(row) => match row.try_get::<i64, _>("won") {
             Ok(won) => won == 1,

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 
 use super::{
     agents, commit, history, index, invocations, lease, matches, migration, news, open, pages, prunable, reader,
-    upkeep, verify,
+    upkeep, verify, whole,
 };
 use crate::journal::paging::InOrder;
 
@@ -55,17 +55,13 @@ const OTHERS: &[&str] = &[
     migration::APPLIED,
     migration::TABLES,
     migration::OLDEST,
-    news::AGENTS,
-    news::ALL_AGENTS,
-    news::ALL_NODES,
-    news::ALL_SESSIONS,
-    news::INVOCATIONS,
-    news::NODES,
-    news::SESSIONS,
-    news::UNSETTLED,
     reader::NODES,
     upkeep::DIGESTS,
     upkeep::PAYLOADS,
+    whole::ALL_AGENTS,
+    whole::ALL_NODES,
+    whole::ALL_SESSIONS,
+    whole::UNSETTLED,
 ];
 
 const IN_ORDER: [InOrder; 12] = [
@@ -118,8 +114,9 @@ async fn plan(connection: &mut PgConnection, sql: &str) -> String {
 async fn every_statement_can_be_prepared() {
     let database = throw_away::database().await;
     let mut connection = connected(&database).await;
-    let upkeep = upkeep::PRUNE.into_iter().chain([*upkeep::LOG_LINES, *commit::COMMIT]);
-    for sql in queries().chain(OTHERS.iter().copied()).chain(upkeep) {
+    let upkeep = upkeep::PRUNE.into_iter().chain([*upkeep::LOG_LINES, *commit::COMMIT, *commit::PLAIN]);
+    let look = news::LOOK.iter().map(String::as_str);
+    for sql in queries().chain(OTHERS.iter().copied()).chain(upkeep).chain(look) {
         plan(&mut connection, sql).await;
     }
 }
@@ -129,8 +126,8 @@ async fn readers_find_everything_by_an_index() {
     let database = throw_away::database().await;
     let mut connection = connected(&database).await;
     // Of one row each.
-    let small = ["journal_head", "pruned", "nodes", "leases"];
-    for sql in queries().chain([index::ADD]) {
+    let small = ["compatibility", "feed", "journal_head", "leases", "nodes", "pruned"];
+    for sql in queries().chain([index::ADD]).chain(news::LOOK.iter().map(String::as_str)) {
         let plan = plan(&mut connection, sql).await;
         for scan in plan.lines().filter(|step| step.contains("Seq Scan on ")) {
             assert!(small.iter().any(|table| scan.contains(&format!("on {table}"))), "{sql}\n{plan}");

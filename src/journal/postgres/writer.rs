@@ -10,16 +10,20 @@ use crate::journal::postgres::commit;
 use crate::journal::postgres::doubt;
 use crate::journal::postgres::encode::{Encoded, Node};
 use crate::journal::postgres::error;
-use crate::journal::postgres::news::{self, Look, Seen};
+use crate::journal::postgres::news::{self, Look, Looked, Seen};
 use crate::journal::postgres::open::{self, Target};
 use crate::journal::postgres::send::{Sent, send};
+use crate::journal::postgres::whole::{self, Whole};
 use crate::journal::row::Columns;
 use crate::journal::{Batch, Head, JournalError, News, Restored};
 
 /// Without being told, a router looks this often whether others have committed.
 pub(super) const POLL: Duration = Duration::from_secs(1);
 
-/// For so long after a turn was lost to another router, a turn locks the head from its beginning: it would be lost again.
+/// For so long after others were seen to commit, a turn begins with a look at what they have: it is lost otherwise.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// For so long after a turn was lost in spite of that, a turn locks the head from its beginning: it would be lost again.
 const CONTENDED: Duration = Duration::from_millis(500);
 
 /// A router that has looked more recently is behind by little, and may read that while it holds up the others.
@@ -34,9 +38,9 @@ const HURRIED: Duration = Duration::from_secs(2);
 /// The same, where everything is read.
 const LONG: Duration = Duration::from_mins(2);
 
-/// What the turn that a restart begins may take until its commit: a router reads and decides everything in it. Reading
-/// everything later may take as long.
-const RESTORING: &str = "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL statement_timeout = '120s'";
+/// So often a router reads everything while others go on, and finds that they are too far ahead again. Then they wait for it
+/// to read.
+const GLANCES: u32 = 3;
 
 /// How the present turn is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ enum Turn {
     Open,
     /// A transaction is open that holds the head.
     Held,
+    /// The same, after everything was read: what follows may take longer.
+    Long,
 }
 
 /// The connection that writes, and how far it has followed the journal.
@@ -57,12 +63,18 @@ pub(super) struct Writer {
     turn: Turn,
     /// When it was last known that nobody had committed beyond `seen`.
     looked: Instant,
-    /// When a turn was last lost to another.
+    /// When another was last seen to have committed.
+    busy: Option<Instant>,
+    /// When a turn was last lost to another that had begun with a look.
     contended: Option<Instant>,
+    /// This turn began with one.
+    looked_first: bool,
     /// The last turn was lost to another: the next one holds the head.
     moved: bool,
     /// There may be something beyond `seen`, whenever that was looked at.
     behind: bool,
+    /// So often in a row it was so far behind that everything had to be read.
+    far: u32,
     /// Nobody waits for an uncertain commit any more.
     closing: CancellationToken,
 }
@@ -83,9 +95,12 @@ impl Writer {
             seen,
             turn: Turn::Open,
             looked,
+            busy: None,
             contended: None,
+            looked_first: false,
             moved: false,
             behind: false,
+            far: 0,
             closing,
         }
     }
@@ -95,30 +110,47 @@ impl Writer {
         self.looked
     }
 
-    /// Reads everything, in a turn that its commit ends.
+    /// Begins the first turn, which its commit ends. Everything is read before, while nobody is held up, and what others have
+    /// committed meanwhile in the turn. If that is too much again and again, everything is read in the turn.
     pub(super) async fn restore(&mut self) -> Result<Restored, JournalError> {
         self.pass().await;
         let mut connection = self.connect().await?;
-        let standing = news::stand(&mut connection, &self.target, self.seen, Look::Hold).await?;
-        sqlx::raw_sql(RESTORING).execute(&mut connection).await.map_err(error::unavailable)?;
-        let all = news::everything(&mut connection).await?;
+        let mut glances = 0;
+        let whole = loop {
+            if glances == GLANCES {
+                break whole::hold(&mut connection, &self.target).await?;
+            }
+            glances += 1;
+            let mut whole = whole::read(&mut connection, &self.target).await?;
+            let looked = news::look(&mut connection, &self.target, whole.standing.seen, Look::Hold).await?;
+            if let Some(news) = looked.news {
+                execute(&mut connection, whole::PATIENT).await?;
+                whole.follow(looked.standing, news);
+                break whole;
+            }
+            execute(&mut connection, "ROLLBACK").await?;
+        };
+        self.connection = Some(connection);
+        self.turn = Turn::Long;
+        self.follow(whole.standing.seen);
+        self.restored(whole)
+    }
+
+    fn restored(&self, whole: Whole) -> Result<Restored, JournalError> {
         let code = NodeId(self.node.code);
-        let node = all.nodes.iter().find(|row| row.node == code).cloned().ok_or_else(|| JournalError::Damaged {
+        let node = whole.nodes.iter().find(|row| row.node == code).cloned().ok_or_else(|| JournalError::Damaged {
             table: "nodes",
             column: "code",
             what: "this router's row is gone".to_owned(),
         })?;
-        self.connection = Some(connection);
-        self.turn = Turn::Held;
-        self.follow(standing.seen);
         Ok(Restored {
-            head: standing.seen.head,
-            agents: all.agents,
-            sessions: all.sessions,
-            unsettled: all.unsettled,
-            feed_acknowledged: standing.feed,
-            pruned: standing.pruned,
-            nodes: all.nodes,
+            head: whole.standing.seen.head,
+            agents: whole.agents,
+            sessions: whole.sessions,
+            unsettled: whole.unsettled,
+            feed_acknowledged: whole.standing.feed,
+            pruned: whole.standing.pruned,
+            nodes: whole.nodes,
             node,
             alone: false,
         })
@@ -129,8 +161,10 @@ impl Writer {
         self.pass().await;
         let since = self.looked.elapsed();
         let contended = self.contended.is_some_and(|at| at.elapsed() < CONTENDED);
+        let busy = self.busy.is_some_and(|at| at.elapsed() < BUSY);
         self.behind |= told || since >= POLL;
-        if !self.behind && !self.moved && !contended {
+        self.looked_first = self.behind || self.moved || contended || busy;
+        if !self.looked_first {
             return Ok(None);
         }
         let look = if self.moved || (contended && since < FRESH) { Look::Hold } else { Look::Glance };
@@ -142,43 +176,39 @@ impl Writer {
         }
     }
 
-    async fn look(&mut self, mut look: Look) -> Result<Option<News>, JournalError> {
+    async fn look(&mut self, look: Look) -> Result<Option<News>, JournalError> {
         let mut connection = self.connect().await?;
         let (target, from) = (&self.target, self.seen);
-        let standing = async {
-            let standing = news::stand(&mut connection, target, from, look).await?;
-            if look == Look::Glance || !standing.is_far(from) {
-                return Ok(standing);
-            }
-            // Everything is to be read: that takes long, and the others are not held up meanwhile.
-            execute(&mut connection, "ROLLBACK").await?;
-            look = Look::Glance;
+        let looking = news::look(&mut connection, target, from, look);
+        let Looked { standing, news } =
+            within(&self.closing, PATIENCE, looking).await.unwrap_or_else(|| Err(silent()))?;
+        let (turn, seen, news) = if let Some(news) = news {
+            self.far = 0;
+            let turn = if look == Look::Hold { Turn::Held } else { Turn::Open };
+            (turn, standing.seen, news)
+        } else {
+            // Everything is to be read: that takes long, and the others are not held up meanwhile unless nothing else helps.
+            let waits = self.far == GLANCES;
+            let reading = async {
+                if look == Look::Hold {
+                    execute(&mut connection, "ROLLBACK").await?;
+                }
+                let reading = &mut connection;
+                if waits { whole::hold(reading, target).await } else { whole::read(reading, target).await }
+            };
+            let whole = within(&self.closing, LONG, reading).await.unwrap_or_else(|| Err(silent()))?;
+            self.far = if waits { 0 } else { self.far + 1 };
+            // A turn that is lost after a glance is not the second in a row.
             self.moved = false;
-            news::stand(&mut connection, target, from, look).await
+            (if waits { Turn::Long } else { Turn::Open }, whole.standing.seen, whole.into_news())
         };
-        let standing = within(&self.closing, PATIENCE, standing).await.unwrap_or_else(|| Err(silent()))?;
-        let (seen, is_far) = (standing.seen, standing.is_far(from));
-        let reading = async {
-            if is_far {
-                execute(&mut connection, RESTORING).await?;
-            }
-            let mut news = None;
-            if seen != from {
-                news = Some(news::read(&mut connection, target, from, standing).await?);
-            }
-            if look == Look::Glance {
-                execute(&mut connection, "COMMIT").await?;
-            }
-            Ok(news)
-        };
-        let patience = if is_far { LONG } else { PATIENCE };
-        let news = within(&self.closing, patience, reading).await.unwrap_or_else(|| Err(silent()))?;
         self.connection = Some(connection);
-        if look == Look::Hold {
-            self.turn = Turn::Held;
-        }
+        self.turn = turn;
         self.follow(seen);
-        Ok(news)
+        if seen != from {
+            self.busy = Some(Instant::now());
+        }
+        Ok((seen != from).then_some(news))
     }
 
     fn follow(&mut self, seen: Seen) {
@@ -190,7 +220,7 @@ impl Writer {
     /// Whether nobody has committed since the turn began. A turn that is lost with its connection is begun anew as well.
     pub(super) async fn confirm(&mut self) -> Result<(), JournalError> {
         let connection = match self.connection.take() {
-            None if self.turn == Turn::Open => open::writer(&self.target).await.ok(),
+            None if self.turn == Turn::Open => self.open().await.ok(),
             connection => connection,
         };
         if let Some(mut connection) = connection
@@ -209,7 +239,7 @@ impl Writer {
 
     /// Ends a turn in which nothing was committed.
     pub(super) async fn pass(&mut self) {
-        if std::mem::replace(&mut self.turn, Turn::Open) != Turn::Held {
+        if std::mem::replace(&mut self.turn, Turn::Open) == Turn::Open {
             return;
         }
         // Nobody could be faster.
@@ -225,7 +255,7 @@ impl Writer {
     /// Commits the batch. It returns when it is known what became of it.
     pub(super) async fn commit(&mut self, batch: &Batch) -> Result<Head, JournalError> {
         let encoded = Encoded::new(batch, self.seen.head, &self.node)?;
-        let arguments = commit::arguments(batch, &encoded, self.seen.revision, &self.seen.head, &self.node)?;
+        let arguments = commit::arguments(&encoded, self.seen.revision, &self.seen.head, &self.node)?;
         let again = std::mem::replace(&mut self.moved, false);
         let turn = std::mem::replace(&mut self.turn, Turn::Open);
         // Whatever is not known to be on the disk below is looked for when the next turn begins.
@@ -233,12 +263,13 @@ impl Writer {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             // What held the head is lost, and its turn.
-            None if turn == Turn::Held => return self.lost(again),
-            None => open::writer(&self.target).await?,
+            None if turn != Turn::Open => return self.lost(again),
+            None => self.open().await?,
         };
-        let sending = send(&mut connection, &self.target, batch, arguments, turn == Turn::Held);
+        let sending = send(&mut connection, &self.target, batch, arguments, turn != Turn::Open);
         let silence = || Sent::InDoubt(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
-        match within(&self.closing, PATIENCE, sending).await.unwrap_or_else(silence) {
+        let patience = if turn == Turn::Long { LONG } else { PATIENCE };
+        match within(&self.closing, patience, sending).await.unwrap_or_else(silence) {
             Sent::Committed => {
                 self.connection = Some(connection);
                 Ok(self.committed(encoded.head))
@@ -246,7 +277,10 @@ impl Writer {
             Sent::Moved => {
                 if turn == Turn::Open {
                     self.connection = Some(connection);
-                    self.contended = Some(Instant::now());
+                    self.busy = Some(Instant::now());
+                    if self.looked_first {
+                        self.contended = self.busy;
+                    }
                 }
                 self.lost(again)
             }
@@ -276,6 +310,7 @@ impl Writer {
     }
 
     fn committed(&mut self, head: Head) -> Head {
+        self.far = 0;
         self.follow(Seen { revision: self.seen.revision + 1, head });
         head
     }
@@ -294,8 +329,14 @@ impl Writer {
     async fn connect(&mut self) -> Result<PgConnection, JournalError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => open::writer(&self.target).await,
+            None => self.open().await,
         }
+    }
+
+    async fn open(&self) -> Result<PgConnection, JournalError> {
+        let mut connection = open::writer(&self.target).await?;
+        news::prepare(&mut connection, &self.target).await?;
+        Ok(connection)
     }
 
     pub(super) async fn close(mut self) {

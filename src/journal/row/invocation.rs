@@ -1,11 +1,12 @@
 //! Rows of invocations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::code::ErrorCode;
 use crate::id::{NodeId, SessionId};
 use crate::invocation::{
-    Finished, IdempotencyKey, Invocation, Labels, Origin, Outcome, Reply, State, StateName, Terms,
+    Finished, IdempotencyKey, Invocation, Labels, Order, Origin, Outcome, Reply, State, StateName, Terms,
 };
 use crate::journal::row::{Cells, Columns};
 use crate::journal::{InvocationRecord, JournalError};
@@ -33,7 +34,7 @@ pub(in crate::journal) const fn reply_code(reply: Reply) -> (i64, Option<Session
 /// A row of `invocations`.
 pub(in crate::journal) fn invocation(row: &dyn Cells) -> Result<Invocation, JournalError> {
     let columns = Columns::of("invocations", row);
-    Ok(Invocation {
+    let order = Order {
         id: columns.required("id", columns.invocation_id("id")?)?,
         agent: columns.identity("agent_id")?,
         caller: columns.identity("caller")?,
@@ -54,6 +55,9 @@ pub(in crate::journal) fn invocation(row: &dyn Cells) -> Result<Invocation, Jour
             request_id: columns.shared_text("request_id")?,
             session_id: columns.shared_text("session_id")?,
         },
+    };
+    Ok(Invocation {
+        order: Arc::new(order),
         attempt: columns.number("attempt")?,
         unreceipted: columns.number("unreceipted")?,
         starts: columns.number("starts")?,
@@ -147,8 +151,8 @@ pub(in crate::journal) fn record(row: &dyn Cells) -> Result<InvocationRecord, Jo
         id: invocation.id,
         accepted: invocation.accepted,
         state: invocation.state_name(),
-        agent: invocation.agent,
-        caller: invocation.caller,
+        agent: invocation.agent.clone(),
+        caller: invocation.caller.clone(),
         attempt: invocation.attempt,
         max_attempts: invocation.terms.max_attempts,
         request_id: invocation.labels.request_id.as_deref().map(str::to_owned),
@@ -158,7 +162,7 @@ pub(in crate::journal) fn record(row: &dyn Cells) -> Result<InvocationRecord, Jo
         finished_at: finished.map(|finished| finished.at),
         ttl_ms: u64::try_from(invocation.terms.ttl.as_millis()).unwrap_or(u64::MAX),
         deadline: invocation.terms.deadline,
-        idempotency_key: invocation.key.map(|key| key.key.to_string()),
+        idempotency_key: invocation.key.as_ref().map(|key| key.key.to_string()),
         body: columns.bytes("body_payload")?,
         answer: columns.bytes("answer_payload")?,
         code: finished.and_then(|finished| finished.outcome.error_code()),

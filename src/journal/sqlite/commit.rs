@@ -9,6 +9,7 @@ use crate::id::NodeId;
 use crate::journal::seal::Salts;
 use crate::journal::sqlite::cells::Layout;
 use crate::journal::sqlite::encode::{AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, NODES, Node, SESSIONS};
+use crate::journal::sqlite::hints::HINTS;
 use crate::journal::sqlite::index::{ERAS, POSTINGS, Tail};
 use crate::journal::sqlite::{SqliteReader, error, migration, upkeep};
 use crate::journal::{Batch, Head, JournalError};
@@ -43,6 +44,12 @@ fn text(further: Vec<String>) -> &'static str {
             POSTINGS,
             "$9",
             "ON CONFLICT DO UPDATE SET offsets = CAST(offsets || excluded.offsets AS BLOB)",
+        ),
+        insert(
+            "hints",
+            HINTS,
+            "$17",
+            "ON CONFLICT DO UPDATE SET marks = CAST(marks || excluded.marks AS BLOB)",
         ),
         insert(
             "agents",
@@ -181,15 +188,16 @@ impl Writer {
             .bind(i64::try_from(batch.changed.len()).unwrap_or(i64::MAX))
             .bind(encoded.heap)
             .bind(encoded.events)
-            .bind(encoded.eras)
-            .bind(encoded.postings)
+            .bind(encoded.index.eras)
+            .bind(encoded.index.postings)
             .bind(encoded.agents)
             .bind(encoded.sessions)
             .bind(encoded.ended)
             .bind(batch.feed_acknowledged.map(|position| position.0))
             .bind(encoded.accepted)
             .bind(encoded.changed)
-            .bind(encoded.nodes);
+            .bind(encoded.nodes)
+            .bind(encoded.index.hints);
         let query = if upkeep {
             let through = batch.pruned.map(|pruned| pruned.position.0);
             query.bind(encoded.erased).bind(through).bind(batch.pruned.map(|pruned| pruned.hash.to_vec()))

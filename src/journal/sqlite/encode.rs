@@ -15,7 +15,7 @@ use crate::journal::sqlite::cells::Cell::{
     Digest, Id, Integer, OptionalBytes, OptionalDigest, OptionalId, OptionalInteger, OptionalText, Text,
 };
 use crate::journal::sqlite::cells::{Layout, Rows};
-use crate::journal::sqlite::index::Tail;
+use crate::journal::sqlite::index::{self, Tail};
 use crate::journal::{AgentRow, Batch, Erased, Head, JournalError, NodeRow, SessionRow};
 
 pub(super) const JOURNAL: Layout = Layout(&[
@@ -114,8 +114,7 @@ pub(super) struct Encoded {
     /// The texts and payloads of all rows.
     pub(super) heap: Vec<u8>,
     pub(super) events: Vec<u8>,
-    pub(super) eras: Vec<u8>,
-    pub(super) postings: Vec<u8>,
+    pub(super) index: index::Packed,
     pub(super) agents: Vec<u8>,
     pub(super) sessions: Vec<u8>,
     pub(super) ended: Vec<u8>,
@@ -144,12 +143,11 @@ impl Encoded {
             pack_event(&mut events, &sealed, node);
         }
         let events = events.into_cells();
-        let (eras, postings) = tail.pack(&batch.events, &mut heap);
+        let index = tail.pack(&batch.events, &mut heap);
         Ok(Self {
             head: newest,
             events,
-            eras,
-            postings,
+            index,
             agents: pack(AGENTS, &mut heap, &batch.agents, pack_agent),
             sessions: pack(SESSIONS, &mut heap, &batch.sessions, pack_session),
             ended: pack(ENDED, &mut heap, &batch.ended, |rows, session| {

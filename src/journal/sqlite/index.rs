@@ -2,7 +2,7 @@
 //!
 //! An *era* is a run of [`ERA`] positions, and has a row in `eras` with the span of its times. A *term* is what an event can
 //! be found by: a letter and a value. `postings` has, for each era and each term in it, the places in that era. So what is
-//! written at one time lies close together, however many different values there are.
+//! written at one time lies close together, however many different values there are. `hints` says which eras may have a term.
 //!
 //! The newest events, the *tail*, are not in it yet: a commit that makes them [`TAIL`] or more adds all of them. By that an
 //! invocation's few events become one posting, most often, and the commit of a single event touches no page of the index.
@@ -16,6 +16,7 @@ use crate::id::Identity;
 use crate::invocation::Labels;
 use crate::journal::sqlite::cells::Cell::{Bytes, Integer, Text};
 use crate::journal::sqlite::cells::{Layout, Rows};
+use crate::journal::sqlite::hints::Marks;
 use crate::journal::terms::{ERA, Term, era};
 use crate::journal::{Event, EventKind};
 
@@ -26,6 +27,14 @@ pub(super) const ERAS: Layout =
     Layout(&[("era", Integer), ("indexed", Integer), ("first_at", Integer), ("last_at", Integer)]);
 
 pub(super) const POSTINGS: Layout = Layout(&[("era", Integer), ("term", Text), ("offsets", Bytes)]);
+
+/// What a commit adds to the index, row by row.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    pub(super) eras: Vec<u8>,
+    pub(super) postings: Vec<u8>,
+    pub(super) hints: Vec<u8>,
+}
 
 /// An event as the index sees it.
 #[derive(Clone, Debug)]
@@ -84,13 +93,13 @@ impl Tail {
         self.0.len() + events.len() >= TAIL
     }
 
-    /// The rows of `eras` and of `postings` that go with the commit of these events, if it is due.
-    pub(super) fn pack(&self, events: &[Event], heap: &mut Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    /// The rows that go with the commit of these events, if it is due.
+    pub(super) fn pack(&self, events: &[Event], heap: &mut Vec<u8>) -> Packed {
         if !self.is_due(events) {
-            return (Vec::new(), Vec::new());
+            return Packed::default();
         }
         let entries: Vec<_> = self.0.iter().cloned().chain(events.iter().map(Entry::from)).collect();
-        let mut eras = Vec::new();
+        let (mut eras, mut marks) = (Vec::new(), Marks::default());
         let mut postings = Rows::new(POSTINGS, entries.len(), heap);
         for entries in entries.chunk_by(|one, next| era(one.place) == era(next.place)) {
             let (Some(first), Some(last)) = (entries.first(), entries.last()) else { continue };
@@ -99,14 +108,15 @@ impl Tail {
                 span = (span.0.min(entry.at), span.1.max(entry.at));
             }
             eras.push((era(first.place), last.place, span));
-            pack_postings(&mut postings, era(first.place), entries);
+            pack_postings(&mut postings, &mut marks, era(first.place), entries);
         }
         let postings = postings.into_cells();
         let mut rows = Rows::new(ERAS, eras.len(), heap);
         for (era, indexed, (first_at, last_at)) in eras {
             rows.integer(era).integer(indexed).integer(first_at.as_micros()).integer(last_at.as_micros());
         }
-        (rows.into_cells(), postings)
+        let eras = rows.into_cells();
+        Packed { eras, postings, hints: marks.pack(heap) }
     }
 
     /// Follows the commit of these events.
@@ -120,7 +130,7 @@ impl Tail {
 }
 
 /// The postings of entries that are all of one era: each term once, with its offsets in order.
-fn pack_postings(rows: &mut Rows<'_>, era: i64, entries: &[Entry]) {
+fn pack_postings(rows: &mut Rows<'_>, marks: &mut Marks, era: i64, entries: &[Entry]) {
     let mut numbers = HashMap::with_capacity(entries.len());
     let mut terms = Vec::with_capacity(entries.len());
     let mut hits = Vec::with_capacity(entries.len() * 5);
@@ -142,6 +152,7 @@ fn pack_postings(rows: &mut Rows<'_>, era: i64, entries: &[Entry]) {
         }
         let (letter, value) = term.parts();
         rows.integer(era).joined(&[letter.as_bytes(), value.as_bytes()]).heaped(&offsets);
+        marks.add(era, &[letter, &*value]);
     }
 }
 

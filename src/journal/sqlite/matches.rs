@@ -9,6 +9,7 @@ use sqlx::{Row, SqliteConnection};
 use crate::invocation::Labels;
 use crate::journal::paging::InOrder;
 use crate::journal::row::Columns;
+use crate::journal::sqlite::hints::Hint;
 use crate::journal::sqlite::index::{Entry, Tail};
 use crate::journal::sqlite::reader::json;
 use crate::journal::sqlite::{SqliteReader, error};
@@ -31,7 +32,8 @@ ORDER BY journal.position";
 /// The queries for eras in which each of so many terms occurs, without and with kinds.
 ///
 /// `$1` first era, `$2` last era, `$3` from, `$4` to, `$5` limit, `$6` a JSON array of the terms of kinds, then the other
-/// terms. An era costs a probe for each term, up to the first that it has not; offsets are read where all of them occur.
+/// terms, and the bucket and the mark of the first of those. An era that may have that costs a probe for each term, up to the
+/// first that it has not; offsets are read where all of them occur.
 pub(super) static ERAS: LazyLock<Vec<[InOrder; 2]>> = LazyLock::new(|| {
     let query = |terms, kinds, direction| &*eras(terms, kinds, direction).leak();
     let both = |terms, kinds| InOrder { ascending: query(terms, kinds, ""), descending: query(terms, kinds, " DESC") };
@@ -45,6 +47,14 @@ fn eras(terms: usize, kinds: bool, direction: &str) -> String {
         let parameter = term + 7;
         format!(" CROSS JOIN postings AS term_{term} ON term_{term}.era = eras.era AND term_{term}.term = ${parameter}")
     };
+    // Without a term, an era is as good as another.
+    let (eras, hinted) = if terms == 0 {
+        ("eras", String::new())
+    } else {
+        let (bucket, mark) = (terms + 7, terms + 8);
+        let hinted = format!(" AND bucket = ${bucket} AND (marks IS NULL OR instr(marks, ${mark}) > 0)");
+        ("hints AS eras CROSS JOIN eras AS times ON times.era = eras.era", hinted)
+    };
     let columns: String = (0..terms).map(column).collect();
     let tables: String = (0..terms).map(table).collect();
     let (offsets, occur) = if kinds {
@@ -55,8 +65,8 @@ fn eras(terms: usize, kinds: bool, direction: &str) -> String {
         Default::default()
     };
     format!(
-        "SELECT eras.era{columns}{offsets} FROM eras{tables} \
-         WHERE eras.era BETWEEN $1 AND $2 AND last_at >= $3 AND first_at <= $4{occur} \
+        "SELECT eras.era{columns}{offsets} FROM {eras}{tables} \
+         WHERE eras.era BETWEEN $1 AND $2 AND last_at >= $3 AND first_at <= $4{hinted}{occur} \
          ORDER BY eras.era{direction} LIMIT $5"
     )
 }
@@ -105,6 +115,10 @@ pub(super) async fn next(
         .bind(kinds);
     for term in &search.terms {
         query = query.bind(term.clone());
+    }
+    if let Some(first) = search.terms.first() {
+        let Hint { bucket, mark } = Hint::of(&[first]);
+        query = query.bind(bucket).bind(mark.to_vec());
     }
     let rows = query.fetch_all(connection).await.map_err(error::unavailable)?;
     let eras: Vec<_> = rows.iter().map(offsets).collect::<Result<_, _>>()?;

@@ -6,6 +6,7 @@
 //! commit      a batch → one call of constant text → the new head, or which kind of failure it was
 //! encode      a batch → the few values that are bound to that text
 //! index       what the events of a batch add to the index of events
+//! hints       which eras may have a term
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
@@ -20,6 +21,7 @@ mod cells;
 mod commit;
 mod encode;
 mod error;
+mod hints;
 mod history;
 mod index;
 mod invocations;

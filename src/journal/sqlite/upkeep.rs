@@ -8,11 +8,12 @@ use crate::clock::Timestamp;
 use crate::journal::row::Columns;
 use crate::journal::sqlite::commit::HEAP;
 use crate::journal::sqlite::encode::ERASED;
+use crate::journal::sqlite::hints::BUCKETS;
 use crate::journal::sqlite::{SqliteReader, error, open};
 use crate::journal::{Head, JournalError};
 
 /// Invocations whose payloads go, and what goes with them.
-const GONE: &str = "$17";
+const GONE: &str = "$18";
 
 /// Whether a `line` is one of an agent's log about a request. The kinds are those of the index that leads to it.
 const IS_WANTED: &str = "line.kind IN (11, 13, 14) AND line.kind = 14 AND line.agent_id = agent
@@ -21,7 +22,7 @@ const IS_WANTED: &str = "line.kind IN (11, 13, 14) AND line.kind = 14 AND line.a
 /// The first place that is not in the index.
 const TAIL: &str = "coalesce((SELECT indexed + 1 FROM eras WHERE era = (SELECT max(era) FROM eras)), 0)";
 
-/// What a commit does besides for a batch that erases (`$17`: invocations) or prunes (`$18`: up to, `$19`: its hash).
+/// What a commit does besides for a batch that erases (`$18`: invocations) or prunes (`$19`: up to, `$20`: its hash).
 ///
 /// Erasing comes after the batch's own events are there: those before the `payload.erased` count too, and those behind it, a
 /// late answer in the same batch, do not. A key's digest is replaced, not removed, so
@@ -37,6 +38,7 @@ pub(super) fn statements() -> Vec<String> {
     let each = ERASED.each(GONE);
     let mut values = ERASED.values(GONE, HEAP).into_iter().map(|(_, value)| value);
     let [gone, agent, request, after] = std::array::from_fn(|_| values.next().unwrap_or_default());
+    let buckets = (0..BUCKETS).map(|bucket| bucket.to_string()).collect::<Vec<_>>().join(", ");
     vec![
         format!(
             "{each} UPDATE journal SET payload = NULL, salt = NULL
@@ -73,22 +75,23 @@ pub(super) fn statements() -> Vec<String> {
              WHERE key_digest IS NOT NULL AND id IN (SELECT {gone} FROM each_row)"
         ),
         "UPDATE agents SET registration = (SELECT payload FROM journal WHERE position = registered)
-             WHERE registered > (SELECT position FROM pruned) AND registered <= $18"
+             WHERE registered > (SELECT position FROM pruned) AND registered <= $19"
             .to_owned(),
         "UPDATE pruned SET
-             position = CASE WHEN (SELECT hash FROM journal WHERE position = $18) = $19 AND NOT EXISTS (
+             position = CASE WHEN (SELECT hash FROM journal WHERE position = $19) = $20 AND NOT EXISTS (
                  SELECT 1 FROM invocations
-                 WHERE (state < 5 OR plain_unanswered = 1 OR reply <> 0) AND accepted <= $18
-             ) THEN $18 END,
-             hash = $19
-             WHERE $18 IS NOT NULL"
+                 WHERE (state < 5 OR plain_unanswered = 1 OR reply <> 0) AND accepted <= $19
+             ) THEN $19 END,
+             hash = $20
+             WHERE $19 IS NOT NULL"
             .to_owned(),
         "DELETE FROM invocations
-             WHERE id IN (SELECT invocation_id FROM journal WHERE position <= $18 AND kind = 20)"
+             WHERE id IN (SELECT invocation_id FROM journal WHERE position <= $19 AND kind = 20)"
             .to_owned(),
-        "DELETE FROM postings WHERE era < ($18 + 1) / 4096".to_owned(),
-        "DELETE FROM eras WHERE era < ($18 + 1) / 4096".to_owned(),
-        "DELETE FROM journal WHERE position <= $18".to_owned(),
+        "DELETE FROM postings WHERE era < ($19 + 1) / 4096".to_owned(),
+        format!("DELETE FROM hints WHERE bucket IN ({buckets}) AND era < ($19 + 1) / 4096"),
+        "DELETE FROM eras WHERE era < ($19 + 1) / 4096".to_owned(),
+        "DELETE FROM journal WHERE position <= $19".to_owned(),
     ]
 }
 

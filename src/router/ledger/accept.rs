@@ -13,8 +13,8 @@ use super::tables::Waiter;
 use super::{Found, Ledger, Step, Subject, Verdict};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, InvocationId, Position, SessionId};
-use crate::invocation::{IdempotencyKey, Invocation, Labels, Origin, Reply, State, Terms};
+use crate::id::{Identity, InvocationId, SessionId};
+use crate::invocation::{IdempotencyKey, Invocation, Labels, Order, Origin, Terms};
 use crate::journal::{Accepted, Detail, Lookup};
 use crate::protocol::Invoke;
 use crate::protocol::outbound::{ErrorAddition, caller_receipt, invocation_error};
@@ -196,29 +196,22 @@ impl Ledger {
         self.admit(&request, now)?;
         let id = InvocationId::generate();
         let body_bytes = u32::try_from(request.body.len()).map_err(|_| ErrorCode::FrameTooLarge)?;
-        let mut invocation = Invocation {
+        let invocation = Invocation::new(Order {
             id,
-            agent: request.agent,
+            agent: self.tables.known_as(request.agent),
             caller: request.caller,
             origin: request.origin,
             home: self.node,
             additions: request.additions,
-            accepted: Position::default(),
+            // The event that is recorded next.
+            accepted: self.marks.head.next(),
             accepted_at: now,
             body_bytes,
             terms: request.terms,
             key: request.key,
             labels: request.labels,
-            attempt: 0,
-            unreceipted: 0,
-            starts: 0,
-            receipted: false,
-            delivered_at: None,
-            plain_unanswered: false,
-            state: State::Queued { since: now },
-            reply: Reply::None,
-        };
-        if self.delivery_len(&invocation) > self.policy.max_frame_bytes {
+        });
+        if !self.fits(&invocation) {
             return Err(ErrorCode::FrameTooLarge.into());
         }
         let (origin, session) = match invocation.origin {
@@ -239,7 +232,7 @@ impl Ledger {
             traceparent: request.traceparent,
         });
         let subject = Subject::of(&invocation);
-        invocation.accepted = self.record(step, now, subject, detail, Some(request.body.clone()));
+        self.record(step, now, subject, detail, Some(request.body.clone()));
         let agent = invocation.agent.clone();
         self.tables.put_invocation(invocation, request.waiters);
         self.deliver_next(&agent, Some(&(id, request.body)), now, step);

@@ -85,7 +85,7 @@ impl Ledger {
     /// may have been started. So has every socket of another router that is not there.
     pub fn boot(&mut self, now: Timestamp, step: &mut Step) {
         if let Some(row) = self.tables.node(self.node) {
-            self.epoch = row.epoch + 1;
+            self.epoch += 1;
             let (epoch, standing, version) = (self.epoch, NodeStanding::Up, env!("CARGO_PKG_VERSION").into());
             self.tables.put_node(NodeRow { epoch, standing, version, started_at: now, ..row.clone() });
         }

@@ -1,16 +1,21 @@
 //! Invocations go out: to which socket, when, in which order, and under which name of the caller.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::session::{Session, Standing};
 use super::{Effect, Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::code::ErrorCode;
-use crate::id::{Identity, InvocationId, SessionId};
+use crate::id::{Identity, InvocationId, MAX_IDENTITY_BYTES, SessionId};
 use crate::invocation::{Invocation, Origin, Receipt};
 use crate::journal::Detail;
 use crate::protocol;
 use crate::router::outbox::{Body, Delivery, DeliveryAddition, Outbound};
+
+/// More than a delivery can add to a body: two names and an id, each byte of them escaped, and what stands around them.
+const MAX_ADDED: usize = 6 * (2 * MAX_IDENTITY_BYTES + 64) + 512;
 
 impl Ledger {
     /// The socket that an agent is sent things on: the registered one, else the newest. None while one is being taken
@@ -62,9 +67,10 @@ impl Ledger {
         step: &mut Step,
     ) {
         while let Some(id) = self.next_for(agent, at_hand.map(|(id, _)| *id)) {
-            let Some(session) = self.ready(agent).cloned() else { break };
+            let Some(session) = self.ready(agent) else { break };
+            let (session, speaks_v2) = (session.id, session.speaks_v2());
             let body = at_hand.filter(|(accepted, _)| *accepted == id).map(|(_, body)| body.clone());
-            self.deliver(id, &session, body, now, step);
+            self.deliver(id, session, speaks_v2, body, now, step);
         }
         if self.tables.agent(agent).is_some_and(|agent| !agent.queue.is_empty())
             && let Some(ready) = self.ready_anywhere(agent)
@@ -94,31 +100,32 @@ impl Ledger {
     fn deliver(
         &mut self,
         id: InvocationId,
-        session: &Session,
+        session: SessionId,
+        speaks_v2: bool,
         at_hand: Option<Bytes>,
         now: Timestamp,
         step: &mut Step,
     ) {
         let Some(entry) = self.tables.invocation(id) else { return };
         let invocation = &entry.invocation;
-        if self.delivery_len(invocation) > self.policy.max_frame_bytes {
+        if !self.fits(invocation) {
             // It was small enough when it was accepted; this time it carries more.
             self.fail(id, ErrorCode::FrameTooLarge, now, step);
             return;
         }
         let (invoked_by, plain) = self.token(invocation);
+        let invoked_by = invoked_by.into_owned();
         let attempt = invocation.attempt + 1;
         let subject = Subject::of(invocation);
-        let addition = session
-            .speaks_v2()
-            .then_some(DeliveryAddition { deadline: invocation.terms.deadline, redelivered: attempt > 1 });
+        let addition =
+            speaks_v2.then_some(DeliveryAddition { deadline: invocation.terms.deadline, redelivered: attempt > 1 });
         let stored = invocation.accepted;
-        let detail = Detail::InvocationDelivered { attempt, session: session.id, plain };
+        let detail = Detail::InvocationDelivered { attempt, session, plain };
         self.record(step, now, subject, detail, None);
-        self.tables.change(id, |entry| entry.invocation.deliver(session.id, now, plain));
+        self.tables.change(id, |entry| entry.invocation.deliver(session, now, plain));
         let body = at_hand.map_or(Body::Stored(stored), Body::Inline);
         step.effects.push(Effect::Send {
-            to: session.id,
+            to: session,
             message: Outbound::Delivery(Box::new(Delivery { invocation: id, attempt, invoked_by, addition, body })),
             stored: Some(stored),
         });
@@ -126,15 +133,23 @@ impl Ledger {
 
     /// `invoked_by` as the next delivery carries it, and whether that is the plain one: it is while no other delivery
     /// to the agent that carried the same may still be answered.
-    fn token(&self, invocation: &Invocation) -> (String, bool) {
+    fn token<'a>(&self, invocation: &'a Invocation) -> (Cow<'a, str>, bool) {
         let plain = invocation.plain_invoked_by();
         let free = !matches!(invocation.origin, Origin::ClientMessage)
             && self.tables.plain_holder(&invocation.agent, &plain).is_none();
-        if free { (plain, true) } else { (format!("{plain}#{}", invocation.id), false) }
+        if free { (plain, true) } else { (format!("{plain}#{}", invocation.id).into(), false) }
     }
 
-    /// How large the frame may become by which an invocation is delivered as things stand.
-    pub(super) fn delivery_len(&self, invocation: &Invocation) -> usize {
+    /// Whether the frame by which an invocation is delivered as things stand is none too large.
+    pub(super) fn fits(&self, invocation: &Invocation) -> bool {
+        let largest = self.policy.max_frame_bytes;
+        let body_bytes = invocation.body_bytes as usize;
+        // Seldom is it so close that what is added has to be written out to be counted.
+        body_bytes + MAX_ADDED < largest || body_bytes + self.added_len(invocation) <= largest
+    }
+
+    /// How much a delivery adds to a body, at most.
+    fn added_len(&self, invocation: &Invocation) -> usize {
         let (invoked_by, _) = self.token(invocation);
         let version_2 = self
             .receiver(&invocation.agent)
@@ -147,8 +162,7 @@ impl Ledger {
             redelivered: invocation.attempt > 0,
         });
         // What is added to an empty object, and the comma behind it.
-        let added = protocol::Delivery { invoked_by: &invoked_by, addition }.encoded_len(b"{}") - "{}".len() + 1;
-        invocation.body_bytes as usize + added
+        protocol::Delivery { invoked_by: &invoked_by, addition }.encoded_len(b"{}") - "{}".len() + 1
     }
 
     pub(super) fn receipts(
@@ -163,12 +177,11 @@ impl Ledger {
             if entry.invocation.in_flight_on() != Some(session) {
                 continue;
             }
-            let mut invocation = entry.invocation.clone();
-            let waiters = entry.waiters.clone();
-            if invocation.receipt(*attempt) == Receipt::Started {
+            if entry.invocation.clone().receipt(*attempt) == Receipt::Started {
+                let subject = Subject::of(&entry.invocation);
                 let detail = Detail::InvocationStarted { attempt: *attempt, session, adopted: false };
-                self.record(step, now, Subject::of(&invocation), detail, None);
-                self.tables.put_invocation(invocation, waiters);
+                self.record(step, now, subject, detail, None);
+                self.tables.change(*id, |entry| _ = entry.invocation.receipt(*attempt));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use smallvec::SmallVec;
 
 use super::pending::{Concern, Ended};
-use super::replies::send_answer;
+use super::replies::answer;
 use super::session::{Session, Standing};
 use super::tables::AgentRecord;
 use super::{Effect, Ledger, Step, Subject};
@@ -209,8 +209,8 @@ impl Ledger {
         for (session, why) in self.pending.closing.clone() {
             step.effects.push(Effect::End { session, why });
         }
-        for ended in self.pending.ended.clone() {
-            self.tell_end(&ended, now, step);
+        for (index, ended) in self.pending.ended.clone().iter().enumerate() {
+            self.tell_end(ended, index >= self.pending.told, now, step);
         }
         for session in self.pending.relieved.clone() {
             self.finish_leaving(session, step);
@@ -237,17 +237,26 @@ impl Ledger {
         self.deliver_woken(now, step);
     }
 
-    /// Tells who waits here that an invocation has ended.
-    fn tell_end(&mut self, ended: &Ended, now: Timestamp, step: &mut Step) {
+    /// What [is known](Step::known) was released: it is not told again, should the batch be taken back.
+    pub fn told(&mut self) {
+        self.pending.told = self.pending.ended.len();
+    }
+
+    /// An invocation has ended. `tell`: whoever waits for it here was not told yet.
+    fn tell_end(&mut self, ended: &Ended, tell: bool, now: Timestamp, step: &mut Step) {
         let Ended { id, invocation, concern } = ended;
-        step.effects.push(Effect::Ended { invocation: *id, answered_after: None });
+        if tell {
+            step.known.push(Effect::Ended { invocation: *id, answered_after: None });
+        }
         let Some(invocation) = invocation else {
             self.pending.relieved.extend(concern.was_on);
             return;
         };
         let mut sent_to = None;
         for waiter in concern.waiters.iter().filter(|waiter| self.is_held(waiter.session)) {
-            send_answer(invocation, *waiter, None, step);
+            if tell {
+                step.known.push(answer(invocation, *waiter, None));
+            }
             let own = self.tables.session(waiter.session).filter(|session| session.is_own());
             sent_to = sent_to.or(own.map(|session| session.id));
         }

@@ -58,7 +58,9 @@ impl Ledger {
         self.tables.change(id, |entry| {
             // There is no answer to be sent any more.
             entry.invocation.reply = Reply::None;
-            if let Some(key) = &mut entry.invocation.key {
+            if entry.invocation.key.is_some()
+                && let Some(key) = &mut entry.invocation.order_mut().key
+            {
                 key.digest = ERASED;
             }
         });

@@ -15,6 +15,8 @@ use crate::router::outbox::Ending;
 pub(super) struct Pending {
     /// Invocations that have ended.
     pub(super) ended: Vec<Ended>,
+    /// Of so many of them, the first, those who wait have been told.
+    pub(super) told: usize,
     /// Those of which it is not known yet how.
     pub(super) missing: HashMap<InvocationId, Concern>,
     /// Sockets of this router that are to be closed.

@@ -146,6 +146,11 @@ impl Ledger {
 
 /// Sends the answer to a finished invocation; `bytes` if it is at hand.
 pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Bytes>, step: &mut Step) {
+    step.effects.push(answer(invocation, to, bytes));
+}
+
+/// The answer to a finished invocation, on its way.
+pub(super) fn answer(invocation: &Invocation, to: Waiter, bytes: Option<Bytes>) -> Effect {
     let stored = invocation.finished().and_then(|finished| finished.answer);
     let content = if let Some(position) = stored {
         AnswerContent::Agent(bytes.map_or(Body::Stored(position), Body::Inline))
@@ -163,7 +168,7 @@ pub(super) fn send_answer(invocation: &Invocation, to: Waiter, bytes: Option<Byt
         additions: to.additions,
         content,
     }));
-    step.effects.push(Effect::Send { to: to.session, message, stored });
+    Effect::Send { to: to.session, message, stored }
 }
 
 /// Whether a socket is the next that an answer may go to. A stock agent takes every frame for an invocation, so that a

@@ -21,6 +21,9 @@ pub struct Step {
     pub effects: Vec<Effect>,
     /// What needs no event to be durable: refusals and errors about bad input.
     pub at_once: Vec<Effect>,
+    /// What tells of an event that another router has made durable, so that it need not wait for this batch, as long as what
+    /// this router knows of its sockets is fresh.
+    pub known: Vec<Effect>,
     /// Finished invocations whose payloads go.
     pub(super) erased: Vec<Erased>,
     /// The last of the oldest events, which go.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Writer;
 use super::outage::{Decided, Pending, RETRY, SLOW};
+use super::{MAX_BATCH, Writer};
 use crate::clock::Timestamp;
 use crate::id::Position;
 use crate::journal::{Batch, Head, JournalError, Lookup};
@@ -15,8 +15,8 @@ use crate::router::account::account;
 use crate::router::command::Command;
 use crate::router::ledger::{Effect, Found, Step};
 
-/// How often a turn is begun anew because another router was faster. The journal sees to it that this does not happen
-/// twice in a row, so this is never reached.
+/// How often a turn is begun anew because another router was faster. The journal sees to it that this does not go
+/// on, so this is never reached.
 const MAX_TURNS: usize = 8;
 
 impl Writer {
@@ -49,11 +49,12 @@ impl Writer {
         let recovering = self.backlog.outage.is_some();
         let mut step = Step::default();
         let decided = self.decide(&found, now, &mut step);
+        let waits = self.release_known(&mut step, !recovering && Instant::now() < late);
         let batch = self.ledger.batch(&mut step);
         let mut pending = Pending { decided, at_once: std::mem::take(&mut step.at_once) };
         let began = Instant::now();
         let journal = Arc::clone(&self.journal);
-        let tells = pending.decided.iter().any(Decided::tells);
+        let tells = waits || pending.decided.iter().any(Decided::tells);
         let taken = async {
             match &batch {
                 batch if !batch.is_empty() => journal.commit(batch).await.map(Some),
@@ -129,6 +130,7 @@ impl Writer {
     /// Begins a turn, and asks the journal for invocations that news or commands name and that are no longer in memory.
     async fn prepare(&mut self, late: Instant) -> Result<Found, JournalError> {
         self.follow(late).await?;
+        self.take_along();
         let journal = Arc::clone(&self.journal);
         let missing = Lookup { ids: self.ledger.missing(), keys: Vec::new() };
         if !missing.ids.is_empty() {
@@ -143,6 +145,33 @@ impl Writer {
             return Ok(Found::default());
         }
         self.patiently(journal.lookup(&lookup), late, &mut Pending::default()).await.map(Found::new)
+    }
+
+    /// What has come while other routers had their turns is part of this one.
+    fn take_along(&mut self) {
+        let may_wait = self.journal.is_shared() && self.backlog.outage.is_none();
+        while may_wait
+            && self.backlog.held.len() < MAX_BATCH
+            && let Ok(submission) = self.commands.try_recv()
+        {
+            self.backlog.held.push_back(submission);
+        }
+    }
+
+    /// What others have made durable leaves at once if this router has looked a moment ago. After a standstill its sockets may
+    /// have been ended elsewhere, and what it would send may have been sent there: then it goes with the rest of the turn.
+    /// Returns whether something does.
+    fn release_known(&mut self, step: &mut Step, is_fresh: bool) -> bool {
+        let known = std::mem::take(&mut step.known);
+        if is_fresh {
+            self.release_all(known);
+            self.ledger.told();
+            return false;
+        }
+        let waits = !known.is_empty();
+        // Behind the others, which commands know by their places.
+        step.effects.extend(known);
+        waits
     }
 
     async fn pass(&mut self, late: Instant) {

@@ -122,14 +122,21 @@ async fn commit(journal: &PostgresJournal, script: &mut Script) -> Result<Positi
     journal.commit(&script.take()).await.map(|head| head.position)
 }
 
+/// Commits a batch with an event, and one that is not plain: the next on this connection finds its statement prepared.
+async fn prepare(journal: &PostgresJournal, script: &mut Script) {
+    script.started();
+    assert_eq!(commit(journal, script).await.unwrap(), script.position);
+    script.batch.feed_acknowledged = Some(script.position);
+    assert_eq!(commit(journal, script).await.unwrap(), script.position);
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_found() {
     let database = database().await;
     let network = Network::before(&database).await;
     let journal = open(network.url.as_str()).await;
     let mut script = Script::new();
-    script.started();
-    commit(&journal, &mut script).await.unwrap();
+    prepare(&journal, &mut script).await;
     for with_event in [true, false] {
         network.set(MUTE);
         if with_event {
@@ -138,9 +145,8 @@ async fn a_commit_whose_answer_is_lost_is_found() {
         script.batch.feed_acknowledged = Some(script.position);
         assert_eq!(commit(&journal, &mut script).await.unwrap(), script.position);
         assert!(journal.begin().await.unwrap().is_none(), "its own commit is no news");
-        // The next one of this connection is its first, and prepares it.
-        script.started();
-        assert_eq!(commit(&journal, &mut script).await.unwrap(), script.position);
+        // This connection is another.
+        prepare(&journal, &mut script).await;
     }
     assert_eq!(journal.head().await.unwrap().position, Position(4));
 }

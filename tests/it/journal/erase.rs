@@ -74,7 +74,7 @@ async fn lines_left(journal: &dyn Journal) -> Vec<Position> {
 /// An invocation of this agent and request.
 async fn finished_of(journal: &dyn Journal, script: &mut Script, agent: &str, request_id: &str) -> Invocation {
     let mut invocation = script.accepted(agent, b"{}");
-    invocation.labels = Labels { request_id: Some(request_id.into()), session_id: None };
+    invocation.order_mut().labels = Labels { request_id: Some(request_id.into()), session_id: None };
     script.label(invocation.labels.clone());
     script.keep(&invocation);
     journal.commit(&script.take()).await.unwrap();
@@ -166,7 +166,7 @@ async fn an_invocation_of_no_request_takes_no_log_line_with_it(back_end: BackEnd
         let journal = store.open().await;
         let mut script = Script::new();
         let mut invocation = script.accepted("agent", b"{}");
-        invocation.labels.request_id = request_id.map(Into::into);
+        invocation.order_mut().labels.request_id = request_id.map(Into::into);
         script.label(invocation.labels.clone());
         script.keep(&invocation);
         let lines = [script.logged("agent", b"line"), script.logged_about("agent", "", b"line")];
@@ -228,7 +228,7 @@ async fn a_key_of_an_erased_invocation_fits_no_payload_any_more(back_end: BackEn
     let mut script = Script::new();
     let mut invocation = script.accepted("agent", b"{}");
     let digest = [7; 32];
-    invocation.key = Some(Box::new(IdempotencyKey { key: "key".into(), digest }));
+    invocation.order_mut().key = Some(Box::new(IdempotencyKey { key: "key".into(), digest }));
     script.keep(&invocation);
     journal.commit(&script.take()).await.unwrap();
     script.completed(&mut invocation, b"{}");
@@ -237,7 +237,7 @@ async fn a_key_of_an_erased_invocation_fits_no_payload_any_more(back_end: BackEn
     let lookup = Lookup { ids: Vec::new(), keys: vec![(identity("caller"), identity("agent"), "key".into())] };
     let found = journal.lookup(&lookup).await.unwrap().remove(0);
     assert_eq!(found.id, invocation.id);
-    assert_ne!(found.key.unwrap().digest, digest);
+    assert_ne!(found.key.as_ref().unwrap().digest, digest);
     assert!(!store.places_of(b"journal").await.is_empty(), "the search finds what is there");
     journal.scrub().await.unwrap();
     assert!(store.places_of(&digest).await.is_empty());

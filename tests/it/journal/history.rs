@@ -282,7 +282,10 @@ async fn an_event_is_read_as_it_was_written(back_end: BackEnd) {
     assert_eq!((&started.invocation, &started.agent, &started.caller, &started.payload), (&None, &None, &None, &None));
     assert_eq!((accepted.position, accepted.kind), (Position(2), EventKind::InvocationAccepted));
     assert_eq!(accepted.invocation, Some(invocation.id));
-    assert_eq!((&accepted.agent, &accepted.caller), (&Some(invocation.agent), &Some(invocation.caller)));
+    assert_eq!(
+        (&accepted.agent, &accepted.caller),
+        (&Some(invocation.agent.clone()), &Some(invocation.caller.clone()))
+    );
     assert_eq!(accepted.payload.as_deref(), Some(&b"{ }"[..]));
     assert_eq!(accepted.hash, head.hash);
     let detail: serde_json::Value = serde_json::from_str(&accepted.detail).unwrap();
@@ -294,7 +297,7 @@ async fn an_invocation_is_read_with_its_body_and_its_answer(back_end: BackEnd) {
     let journal = store.open().await;
     let mut script = Script::new();
     let mut answered = script.accepted("agent", b"{ }");
-    answered.key = Some(Box::new(IdempotencyKey { key: Arc::from("k"), digest: [7; 32] }));
+    answered.order_mut().key = Some(Box::new(IdempotencyKey { key: Arc::from("k"), digest: [7; 32] }));
     script.keep(&answered);
     let mut lost = script.invoked("agent", b"");
     journal.commit(&script.take()).await.unwrap();
@@ -310,7 +313,7 @@ async fn an_invocation_is_read_with_its_body_and_its_answer(back_end: BackEnd) {
 
     let record = journal.invocation(answered.id).await.unwrap().unwrap();
     assert_eq!((record.id, record.state, record.code), (answered.id, StateName::Completed, None));
-    assert_eq!((record.agent, record.caller), (answered.agent, answered.caller));
+    assert_eq!((&record.agent, &record.caller), (&answered.agent, &answered.caller));
     assert_eq!((record.body.as_deref(), record.answer.as_deref()), (Some(&b"{ }"[..]), Some(&b"[NaN]"[..])));
     assert_eq!((record.accepted_at, record.finished_at), (answered.accepted_at, Some(second(at.0))));
     assert_eq!((record.ttl_ms, record.deadline, record.max_attempts), (1500, answered.terms.deadline, 3));

@@ -87,6 +87,28 @@ async fn what_was_written_before_is_indexed_as_what_is_written_now() {
 }
 
 #[tokio::test]
+async fn a_search_passes_over_the_eras_that_cannot_have_its_term() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    for number in 0..9_000 {
+        script.logged(if number % 1_000 == 0 { "agent" } else { "another" }, b"");
+    }
+    journal.commit(&script.take()).await.unwrap();
+    let filter = HistoryFilter { agent: Some(identity("agent")), ..HistoryFilter::default() };
+    let found = async || {
+        let events = journal.history(&filter, Order::Ascending, None, 100).await.unwrap().events;
+        events.iter().map(|event| event.position.0).collect::<Vec<_>>()
+    };
+    let everywhere = found().await;
+    assert_eq!(everywhere, (0..9).map(|thousand| thousand * 1_000 + 1).collect::<Vec<_>>());
+    store.tamper("UPDATE hints SET marks = x'00000000' WHERE era = 1").await;
+    assert_eq!(found().await, [1, 1_001, 2_001, 3_001, 4_001], "the second era is said not to have it");
+    store.tamper("UPDATE hints SET marks = NULL").await;
+    assert_eq!(found().await, everywhere, "an era of which nothing is known is looked at");
+}
+
+#[tokio::test]
 async fn an_empty_file_of_the_first_version_is_migrated() {
     let store = Store::new();
     store.open().await.close().await;

@@ -190,6 +190,9 @@ async fn the_index_of_eras_that_are_gone_goes_with_them(back_end: BackEnd) {
         script.pruned(through);
         journal.commit(&script.take()).await.unwrap();
         assert_eq!(eras().await, (era, era), "pruned up to {position}");
+        if let BackEnd::Sqlite = back_end {
+            assert_eq!(store.integer("SELECT min(era) FROM hints").await, era, "pruned up to {position}");
+        }
     }
 }
 

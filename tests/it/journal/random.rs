@@ -107,7 +107,7 @@ pub(super) fn batch(random: &mut StdRng, model: &Model) -> Batch {
             0 | 1 => {
                 let mut invocation = script.accepted(&agent, &random_bytes(random));
                 let request_id = request_id(random);
-                invocation.labels = Labels { request_id: request_id.map(Arc::from), session_id: None };
+                invocation.order_mut().labels = Labels { request_id: request_id.map(Arc::from), session_id: None };
                 script.label(invocation.labels.clone());
                 script.keep(&invocation);
             }

@@ -53,15 +53,15 @@ fn variants(script: &mut Script) -> Vec<Invocation> {
                 let number = u32::try_from(invocations.len()).unwrap();
                 let mut invocation = script.accepted("agent", b"{}");
                 invocation.state = state;
-                invocation.origin = origin;
+                invocation.order_mut().origin = origin;
                 invocation.reply = reply;
-                invocation.additions = number.is_multiple_of(2);
+                invocation.order_mut().additions = number.is_multiple_of(2);
                 invocation.plain_unanswered = number % 4 < 2;
                 invocation.attempt = number;
                 invocation.unreceipted = number / 2;
                 invocation.starts = u32::MAX - number;
                 invocation.delivered_at = (number > 9).then(|| second(i64::from(number)));
-                invocation.key = number.is_multiple_of(5).then(|| {
+                invocation.order_mut().key = number.is_multiple_of(5).then(|| {
                     Box::new(IdempotencyKey { key: Arc::from(format!("key \"{number}\" é")), digest: [0xa5; 32] })
                 });
                 invocations.push(invocation);
@@ -215,7 +215,7 @@ async fn a_key_leads_to_the_newest_invocation_that_has_it(back_end: BackEnd) {
     let mut script = Script::new();
     let keyed = |script: &mut Script, agent: &str, key: &str| {
         let mut invocation = script.accepted(agent, b"{}");
-        invocation.key = Some(Box::new(IdempotencyKey { key: Arc::from(key), digest: [1; 32] }));
+        invocation.order_mut().key = Some(Box::new(IdempotencyKey { key: Arc::from(key), digest: [1; 32] }));
         script.keep(&invocation);
         invocation
     };

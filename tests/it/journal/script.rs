@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, NodeId, Position, SessionId};
-use agent_router::invocation::{Invocation, Labels, Origin, Outcome, Reply, State, Terms};
+use agent_router::invocation::{Invocation, Labels, Order, Origin, Outcome, Reply, Terms};
 use agent_router::journal::chain::to_hex;
 use agent_router::journal::{Accepted, Batch, Detail, Erased, Event, Head};
 use bytes::Bytes;
@@ -114,7 +114,7 @@ impl Script {
         });
         let labels = Labels { request_id: Some("request".into()), session_id: None };
         let accepted = self.event(detail, Some(id), Some(agent), Some(body));
-        Invocation {
+        Invocation::new(Order {
             id,
             agent: identity(agent),
             caller: identity("caller"),
@@ -127,15 +127,7 @@ impl Script {
             terms,
             key: None,
             labels,
-            attempt: 0,
-            unreceipted: 0,
-            starts: 0,
-            receipted: false,
-            delivered_at: None,
-            plain_unanswered: false,
-            state: State::Queued { since: second(accepted.0) },
-            reply: Reply::None,
-        }
+        })
     }
 
     /// The row of an invocation that this batch accepts.

@@ -209,6 +209,116 @@ async fn another_journal_in_its_place_is_no_journal_to_go_on_with() {
 }
 
 #[tokio::test]
+async fn a_schema_that_is_for_newer_routers_alone_is_written_to_no_more() {
+    let database = database().await;
+    let (one, other) = (follower(&database, "one").await, follower(&database, "other").await);
+    commit_after(&other, Position(0)).await.unwrap();
+    database.execute("UPDATE compatibility SET oldest = 999").await;
+    assert!(matches!(commit_after(&one, Position(0)).await, Err(JournalError::Moved)));
+    let begun = one.begin().await;
+    assert!(matches!(begun, Err(JournalError::Schema { found: 999, .. })), "{begun:?}");
+}
+
+/// As docs/postgres.md has migrations do it.
+#[tokio::test]
+async fn a_migration_that_is_for_newer_routers_alone_costs_older_ones_their_next_commit() {
+    let database = database().await;
+    let one = follower(&database, "one").await;
+    let raised = "UPDATE compatibility SET oldest = 999; UPDATE journal_head SET revision = revision + 1";
+    database.execute(raised).await;
+    assert!(matches!(commit_after(&one, Position(0)).await, Err(JournalError::Moved)));
+    let begun = one.begin().await;
+    assert!(matches!(begun, Err(JournalError::Schema { found: 999, .. })), "{begun:?}");
+    assert_eq!(one.head().await.unwrap().position, Position(0));
+}
+
+/// What others commit while a router reads everything at its start, it knows when its turn begins.
+#[tokio::test]
+async fn a_router_starts_from_what_there_is_when_its_turn_begins() {
+    let database = database().await;
+    let one = follower(&database, "one").await;
+    let mut position = Position(0);
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let busy = async {
+        let mut open = Vec::new();
+        while stopped.try_recv().is_err() {
+            let mut script = Script::after(position);
+            let invocation = script.accepted("agent", b"{}");
+            script.batch.accepted.push(invocation.clone());
+            one.begin().await.unwrap();
+            match one.commit(&script.take()).await {
+                Ok(head) => {
+                    position = head.position;
+                    open.push(invocation.id);
+                }
+                Err(JournalError::Moved) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        open
+    };
+    let starting = async {
+        let mut restored = Vec::new();
+        for node in ["a", "b", "c", "d"] {
+            let journal = open(&database, node).await;
+            restored.push(journal.restore().await.unwrap());
+            journal.pass().await;
+        }
+        stop.send(()).unwrap();
+        restored
+    };
+    let (accepted, restored) = tokio::join!(busy, starting);
+    for restored in restored {
+        let there: Vec<_> = restored.unsettled.iter().map(|invocation| invocation.id).collect();
+        assert_eq!(there, accepted[..there.len()], "in the order of acceptance");
+        assert_eq!(restored.head.position.0, i64::try_from(there.len()).unwrap());
+    }
+}
+
+/// The ring forgets each commit here, so that whoever is behind has to read everything, which takes longer than a commit.
+#[tokio::test]
+async fn however_fast_others_commit_a_router_that_is_far_behind_gets_its_turn() {
+    let database = database().await;
+    let (one, other) = (follower(&database, "one").await, follower(&database, "other").await);
+    let forgetful = "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER forgetful BEFORE INSERT ON changes FOR EACH ROW EXECUTE FUNCTION forget();
+        INSERT INTO agents (agent_id) SELECT 'agent-' || n FROM generate_series(1, 20000) AS n";
+    database.execute(forgetful).await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let busy = async {
+        let mut position = Position(0);
+        while stopped.try_recv().is_err() {
+            if let Some(news) = one.begin().await.unwrap() {
+                position = news.head;
+            }
+            match commit_after(&one, position).await {
+                Ok(head) => position = head,
+                Err(JournalError::Moved) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let behind = async {
+        let third = open(&database, "third").await;
+        let restored = third.restore().await.unwrap();
+        commit_after(&third, restored.head.position).await.unwrap();
+        let mut position = Position(0);
+        for turn in 1.. {
+            if let Some(news) = other.begin().await.unwrap() {
+                position = news.head;
+            }
+            match commit_after(&other, position).await {
+                Ok(_) => break,
+                Err(JournalError::Moved) => assert!(turn < 8, "it never gets its turn"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.send(()).unwrap();
+    };
+    tokio::join!(busy, behind);
+}
+
+#[tokio::test]
 async fn leases_count_on_beside_the_turns_and_a_later_life_counts_alone() {
     let database = database().await;
     let (one, other) = (open(&database, "one").await, follower(&database, "other").await);
@@ -218,10 +328,14 @@ async fn leases_count_on_beside_the_turns_and_a_later_life_counts_alone() {
     assert_eq!(one.renew(1).await.unwrap(), [beat(1, 1)]);
     assert_eq!(one.renew(1).await.unwrap(), [beat(1, 2)]);
     assert_eq!(one.renew(2).await.unwrap(), [beat(2, 3)]);
-    assert_eq!(one.renew(1).await.unwrap(), [beat(2, 3)], "of a life that is over");
-    assert_eq!(other.beats().await.unwrap(), [beat(2, 3)]);
+    assert_eq!(one.renew(1).await.unwrap(), [beat(2, 4)], "of a life whose successor has not begun");
+    one.pass().await;
+    database.execute(&format!("UPDATE nodes SET epoch = 2 WHERE code = {}", node.0)).await;
+    assert_eq!(one.renew(1).await.unwrap(), [beat(2, 4)], "of a life that is over");
+    assert_eq!(one.renew(2).await.unwrap(), [beat(2, 5)]);
+    assert_eq!(other.beats().await.unwrap(), [beat(2, 5)]);
     other.probe().await.unwrap();
-    assert_eq!(other.beats().await.unwrap()[0], beat(2, 3));
+    assert_eq!(other.beats().await.unwrap()[0], beat(2, 5));
     let (before, after) = (other.time().await.unwrap().unwrap(), one.time().await.unwrap().unwrap());
     assert!(before < after);
 }

@@ -93,9 +93,9 @@ impl Tale {
         let agent = agent(random);
         let caller = if random.random_bool(0.9) { "caller" } else { "caller é" };
         let mut invocation = script.accepted(agent, b"{}");
-        invocation.caller = identity(caller);
-        invocation.labels = labels(random);
-        invocation.accepted_at = self.now();
+        invocation.order_mut().caller = identity(caller);
+        invocation.order_mut().labels = labels(random);
+        invocation.order_mut().accepted_at = self.now();
         self.tell(script, Some(caller), invocation.labels.clone());
         self.invocations.insert(invocation.accepted, invocation);
     }

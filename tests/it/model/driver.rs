@@ -166,7 +166,7 @@ impl Driver {
         for (read, mut written) in read.into_iter().zip(written) {
             // What was erased is not handed over again: the journal puts something random in its place.
             let erased = self.model.calls[&read.id].erased;
-            if let (true, Some(read), Some(written)) = (erased, &read.key, &mut written.key) {
+            if let (true, Some(read), Some(written)) = (erased, &read.key, &mut written.order_mut().key) {
                 written.digest = read.digest;
             }
             assert_eq!(read, written, "rows are read back as they were written");

@@ -168,6 +168,10 @@ async fn a_database_without_the_schema_is_refused_until_it_is_migrated() {
     database.execute("UPDATE compatibility SET oldest = 3").await;
     router.start_again().await;
     works_across(&router, &router).await;
+
+    database.execute("UPDATE compatibility SET oldest = 999").await;
+    router.failed().await;
+    assert!(router.log().contains("999"), "{}", router.log());
 }
 
 #[tokio::test]

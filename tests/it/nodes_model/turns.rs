@@ -98,6 +98,8 @@ impl World {
             }
             let overtaken = tries == 1 && self.rough && self.chance(15);
             let (fails, now) = (self.rough && self.chance(4), self.now);
+            // It stood still since it looked: what others have made durable goes with its turn, or not at all.
+            let late = self.rough && self.chance(20);
             let router = self.routers.get_mut(&number).expect("it runs");
             let mut lookup = Lookup::default();
             for command in &router.held {
@@ -110,7 +112,19 @@ impl World {
             let held = std::mem::take(&mut router.held);
             let verdicts: Vec<Verdict> =
                 held.iter().map(|command| router.ledger.decide(command, &found, now, &mut step)).collect();
+            let known = std::mem::take(&mut step.known);
+            let known = if late {
+                step.effects.extend(known);
+                Vec::new()
+            } else {
+                router.ledger.told();
+                known
+            };
             let batch = router.ledger.batch(&mut step);
+            for effect in known {
+                self.effect(number, effect);
+            }
+            let router = self.routers.get_mut(&number).expect("it runs");
             if overtaken {
                 router.ledger.take_back();
                 router.held = held;

@@ -114,11 +114,11 @@ async fn what_an_erasure_left_of_the_log_is_erased_when_it_is_done_again() {
         position: journal.head().await.unwrap().position.next(),
         at: Clock::start().now(),
         invocation: Some(id),
-        agent: Some(found.agent),
-        caller: Some(found.caller),
+        agent: Some(found.agent.clone()),
+        caller: Some(found.caller.clone()),
         detail: Detail::PayloadErased { reason: "of old".to_owned(), request_id: None },
         payload: None,
-        labels: found.labels,
+        labels: found.labels.clone(),
     };
     let erased = vec![Erased { invocation: id, logs: None }];
     journal.commit(&Batch { events: vec![event], erased, ..Batch::default() }).await.unwrap();

@@ -1,8 +1,8 @@
 //! What is true now: agents, sockets and the invocations that are not settled, with the indexes that follow from them.
 //!
-//! Every change goes through `put_*` and is remembered until the batch is sealed, so that a batch whose commit failed
-//! can be taken back as if it had never been. An index is never changed by itself: it follows from the record, so taking
-//! back the record takes back the index.
+//! Every change goes through `put_*` or `change` and is remembered until the batch is sealed, so that a batch whose
+//! commit failed can be taken back as if it had never been. An index is never changed by itself: it follows from the
+//! record, so taking back the record takes back the index.
 
 mod indexes;
 mod touched;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
+use crate::id::{IdMap, Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::{Invocation, State};
 use crate::journal::NodeRow;
 use crate::router::ledger::session::Session;
@@ -89,9 +89,9 @@ enum Undo {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    invocations: HashMap<InvocationId, Entry>,
-    agents: HashMap<Identity, Agent>,
-    sessions: HashMap<SessionId, Session>,
+    invocations: IdMap<InvocationId, Entry>,
+    agents: IdMap<Identity, Agent>,
+    sessions: IdMap<SessionId, Session>,
     nodes: BTreeMap<NodeId, NodeRow>,
     /// This router.
     node: NodeId,
@@ -125,6 +125,11 @@ impl Tables {
 
     pub(super) fn agent(&self, identity: &Identity) -> Option<&Agent> {
         self.agents.get(identity)
+    }
+
+    /// The same name, in the memory that its record has it in already.
+    pub(super) fn known_as(&self, name: Identity) -> Identity {
+        self.agents.get_key_value(&name).map_or(name, |(known, _)| known.clone())
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
@@ -242,9 +247,12 @@ impl Tables {
 
     /// Changes an invocation, if it is there.
     pub(super) fn change(&mut self, id: InvocationId, change: impl FnOnce(&mut Entry)) {
-        if let Some(mut entry) = self.invocations.get(&id).cloned() {
-            change(&mut entry);
-            self.put_invocation(entry.invocation, entry.waiters);
+        if let Some(old) = self.invocations.get(&id).cloned() {
+            let mut new = old.clone();
+            change(&mut new);
+            self.reindex(&old, &mut new);
+            self.invocations.insert(id, new);
+            self.undo.push(Undo::Invocation(id, Some(old)));
         }
     }
 
@@ -279,13 +287,17 @@ impl Tables {
         for undo in std::mem::take(&mut self.undo) {
             match undo {
                 Undo::Invocation(id, _) => {
-                    let Some(entry) = self.invocations.get(&id) else { continue };
-                    let (agent, caller) = (entry.invocation.agent.clone(), entry.invocation.caller.clone());
-                    if entry.invocation.is_settled() {
+                    let Some(Entry { invocation, .. }) = self.invocations.get(&id) else { continue };
+                    // An open one is its agent's business still, and none of its caller's yet.
+                    if invocation.is_open() {
+                        continue;
+                    }
+                    let order = Arc::clone(&invocation.order);
+                    if invocation.is_settled() {
                         self.replace_invocation(id, None);
                     }
-                    self.forget_idle(&agent);
-                    self.forget_idle(&caller);
+                    self.forget_idle(&order.agent);
+                    self.forget_idle(&order.caller);
                 }
                 Undo::Agent(identity, _) => self.forget_idle(&identity),
                 Undo::Session(_, old) => {
@@ -305,7 +317,7 @@ impl Tables {
             match undo {
                 Undo::Invocation(id, old) => {
                     let taken_back = self.replace_invocation(id, old).map(|entry| entry.invocation);
-                    named.extend(taken_back.into_iter().flat_map(|invocation| [invocation.agent, invocation.caller]));
+                    named.extend(taken_back.iter().flat_map(|it| [it.agent.clone(), it.caller.clone()]));
                 }
                 Undo::Session(id, old) => {
                     named.extend(self.replace_session(id, old).map(|session| session.identity().clone()));
@@ -325,19 +337,17 @@ impl Tables {
     }
 
     fn replace_invocation(&mut self, id: InvocationId, new: Option<Entry>) -> Option<Entry> {
+        let Some(mut new) = new else {
+            let old = self.invocations.remove(&id)?;
+            self.unindex(&old);
+            return Some(old);
+        };
         let old = self.invocations.remove(&id);
-        if let Some(entry) = &old {
-            self.unindex(entry);
+        match &old {
+            Some(old) => self.reindex(old, &mut new),
+            None => self.index(&mut new),
         }
-        match (&old, &new) {
-            (None, Some(entry)) => _ = self.unsettled.insert(entry.invocation.accepted),
-            (Some(entry), None) => _ = self.unsettled.remove(&entry.invocation.accepted),
-            _ => {}
-        }
-        if let Some(mut entry) = new {
-            self.index(&mut entry);
-            self.invocations.insert(id, entry);
-        }
+        self.invocations.insert(id, new);
         old
     }
 

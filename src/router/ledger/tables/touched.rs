@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Entry, Tables, Undo};
-use crate::id::{Identity, InvocationId, SessionId};
+use crate::id::{IdSet, Identity, InvocationId, SessionId};
 use crate::journal::{NodeRow, SessionRow};
 use crate::router::ledger::session::Session;
 
@@ -22,9 +22,9 @@ impl Tables {
     /// What was touched since the last seal: exactly the rows that a commit has to write.
     pub(in crate::router::ledger) fn touched(&self) -> Touched {
         let mut touched = Touched::default();
-        let mut seen_invocations = HashSet::new();
-        let mut seen_agents = HashSet::new();
-        let mut seen_sessions = HashSet::new();
+        let mut seen_invocations = IdSet::default();
+        let mut seen_agents = IdSet::default();
+        let mut seen_sessions = IdSet::default();
         let mut seen_nodes = HashSet::new();
         // The first old record of each is how its row stands. Who waits, and what is due when, is in no row.
         for undo in &self.undo {

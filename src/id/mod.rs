@@ -1,19 +1,34 @@
 //! The names of things: who a peer is, and the ids that the router gives out.
 
-use std::borrow::Borrow;
+mod map;
+
+use std::cmp::Ordering;
+use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use self::map::{IdHasher, IdMap, IdSet};
 
 /// The longest identity that is accepted, in bytes.
 pub const MAX_IDENTITY_BYTES: usize = 255;
 
 /// Who a peer is: an agent's id (`sub` of its JWT) or a master's name. Compared whole, never as a substring.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
-pub struct Identity(Arc<str>);
+pub struct Identity {
+    name: Arc<str>,
+    /// Of the name, with a key of this process, for peers choose their names. It is taken once: names are looked up far
+    /// more often than they are made.
+    #[serde(skip)]
+    hash: u64,
+}
+
+/// With which names are hashed.
+static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Why a text cannot be an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,55 +46,79 @@ impl Identity {
         if name.is_empty() || name.len() > MAX_IDENTITY_BYTES || name.chars().any(char::is_control) {
             return Err(InvalidIdentity);
         }
-        Ok(Self(name.into()))
+        Ok(Self::checked(name))
+    }
+
+    fn checked(name: &str) -> Self {
+        Self { name: name.into(), hash: KEY.hash_one(name) }
     }
 
     /// The backend.
     #[must_use]
     pub fn backend() -> Self {
-        Self(Self::BACKEND.into())
+        Self::checked(Self::BACKEND)
     }
 
     /// The master agent.
     #[must_use]
     pub fn ml() -> Self {
-        Self(Self::ML.into())
+        Self::checked(Self::ML)
     }
 
     /// The name itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Whether this is the backend.
     #[must_use]
     pub fn is_backend(&self) -> bool {
-        &*self.0 == Self::BACKEND
+        &*self.name == Self::BACKEND
     }
 
     /// Whether this is one of the two masters.
     #[must_use]
     pub fn is_master(&self) -> bool {
-        matches!(&*self.0, Self::BACKEND | Self::ML)
+        matches!(&*self.name, Self::BACKEND | Self::ML)
     }
 }
 
-impl Borrow<str> for Identity {
-    fn borrow(&self) -> &str {
-        &self.0
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.name, &other.name) || (self.hash == other.hash && self.name == other.name)
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
     }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", &*self.name)
     }
 }
 

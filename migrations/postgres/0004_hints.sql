@@ -1,0 +1,1 @@
+-- SQLite has hints of which eras may have a term. Here nothing changes.
