@@ -3,8 +3,8 @@
 //! The ring `changes` says which rows each of the newest commits changed. Those are read again, whatever became of them in
 //! between. If the ring does not go back far enough, everything is read (`whole`).
 //!
-//! The statements are prepared by their text and executed by theirs, all in one message that also begins the transaction:
-//! a router reads this in each of its turns, and others may be waiting for that turn to end.
+//! The statements are prepared by their text and executed by theirs, those that are needed in one message that also begins
+//! the transaction: a router reads this in each of its turns, and others may be waiting for that turn to end.
 
 use std::sync::LazyLock;
 
@@ -29,8 +29,11 @@ SELECT revision AS at, journal_head.position, journal_head.hash, acknowledged, p
     (SELECT hash FROM journal WHERE position = $2) AS followed, (SELECT oldest FROM compatibility) AS oldest
 FROM journal_head, feed, pruned WHERE $1::BIGINT IS NOT NULL";
 
-/// What each of the newer commits says of itself.
-const NEWER: &str = "SELECT dismissed_sessions, dismissed_positions FROM {ring} ORDER BY revision";
+/// What each of the newer commits says of itself, and of how many agents, sockets and routers.
+const NEWER: &str = "
+SELECT dismissed_sessions, dismissed_positions,
+    (cardinality(agents) + cardinality(sessions) + cardinality(nodes))::BIGINT AS peers
+FROM {ring} ORDER BY revision";
 
 /// The rows of invocations that are named by a newer event, or by the ring. Within, `OFFSET 0` leaves the planner no index but
 /// that of positions: it would go through that of invocations from end to end.
@@ -61,6 +64,9 @@ LEFT JOIN LATERAL (SELECT * FROM sessions WHERE sessions.id = changed.session OF
 const NODES: &str = "
 SELECT found.* FROM (SELECT DISTINCT unnest(nodes) AS code FROM {ring}) AS changed
 CROSS JOIN LATERAL (SELECT * FROM nodes WHERE nodes.code = changed.code OFFSET 0) AS found";
+
+/// So many of the statements are enough while agents, sockets and routers stay as they are, which they mostly do.
+const FEW: usize = 3;
 
 /// All of them, in the order in which their rows are expected. Beyond what is near they find nothing, so that a look which is in
 /// vain costs nobody anything.
@@ -127,25 +133,26 @@ fn asked(number: usize, text: &str, target: &Target, from: Seen) -> String {
     format!("EXECUTE look_{number} ({revision}, {position})")
 }
 
-/// Looks at the journal from where a router has followed it. One round trip, in a transaction of its own.
+/// Looks at the journal from where a router has followed it, in a transaction of its own. One round trip, and another one if
+/// agents, sockets or routers have changed.
 pub(super) async fn look(
     connection: &mut PgConnection,
     target: &Target,
     from: Seen,
     look: Look,
 ) -> Result<Looked, JournalError> {
-    let (begun, ended) = match look {
-        Look::Glance => (target.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY"), "COMMIT"),
+    let begun = match look {
+        Look::Glance => target.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY"),
         // What is behind the lock sees all that was committed before it was had: each statement has a snapshot of its own.
-        Look::Hold => (target.begin("") + "SELECT FROM journal_head FOR UPDATE;", ""),
+        Look::Hold => target.begin("") + "SELECT FROM journal_head FOR UPDATE;",
     };
-    let statements: Vec<_> = LOOK.iter().enumerate().map(|(at, text)| asked(at, text, target, from)).collect();
-    let answers = answers(connection, format!("{begun}{};{ended}", statements.join(";"))).await?;
-    let first = answers.len().checked_sub(statements.len() + usize::from(look == Look::Glance));
-    let answers = first.and_then(|first| answers.get(first..first + statements.len()));
-    let Some([standing, newer, invocations, agents, sessions, nodes]) = answers else {
-        return Err(damaged("one", "it could not be looked at"));
-    };
+    let mut answers = ask(connection, target, from, look, &begun, FEW).await?;
+    if answers.get(1).into_iter().flatten().any(names_peers) {
+        // All of it anew, so that it is of one moment. While the head is held, nothing has changed since.
+        let begun = if look == Look::Glance { &begun } else { "" };
+        answers = ask(connection, target, from, look, begun, LOOK.len()).await?;
+    }
+    let [standing, newer, invocations, agents, sessions, nodes] = &answers;
     let standing = stands(standing, Some(from))?;
     let commits = standing.seen.revision - from.revision;
     let is_far = i64::try_from(newer.len()).is_ok_and(|found| found < commits)
@@ -174,6 +181,27 @@ pub(super) async fn look(
         }
     }
     Ok(Looked { standing, news: Some(news) })
+}
+
+/// Executes the first of the statements, as many as `count`, and leaves the others without rows.
+async fn ask(
+    connection: &mut PgConnection,
+    target: &Target,
+    from: Seen,
+    look: Look,
+    begun: &str,
+    count: usize,
+) -> Result<[Vec<PgRow>; 6], JournalError> {
+    let statements: Vec<_> =
+        LOOK.iter().take(count).enumerate().map(|(at, text)| asked(at, text, target, from)).collect();
+    let ended = if look == Look::Glance { ";COMMIT" } else { "" };
+    let mut answers = answers(connection, format!("{begun}{}{ended}", statements.join(";"))).await?;
+    // Before them are those of the beginning, and behind them that of the end.
+    let behind = usize::from(look == Look::Glance);
+    let first = answers.len().checked_sub(count + behind);
+    let first = first.ok_or_else(|| damaged("one", "it could not be looked at"))?;
+    let mut answers = answers.drain(first..first + count);
+    Ok(std::array::from_fn(|_| answers.next().unwrap_or_default()))
 }
 
 /// The rows of each statement of a text.
@@ -213,6 +241,11 @@ fn follows(from: Seen, now: Seen, followed: Option<[u8; 32]>) -> Result<(), Jour
 
 fn damaged(column: &'static str, what: &str) -> JournalError {
     JournalError::Damaged { table: "journal_head", column, what: what.to_owned() }
+}
+
+/// Whether a commit changed agents, sockets or routers.
+fn names_peers(row: &PgRow) -> bool {
+    row.try_get::<i64, _>("peers").is_ok_and(|peers| peers > 0)
 }
 
 /// What a commit has others send to sockets of theirs.
