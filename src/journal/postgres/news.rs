@@ -1,4 +1,4 @@
-//! What others have committed: read back from the rows, as they stand at one moment, in one round trip.
+//! What others have committed: read back from the rows, as they stand at one moment, in one round trip, or two.
 //!
 //! The ring `changes` says which rows each of the newest commits changed. Those are read again, whatever became of them in
 //! between. If the ring does not go back far enough, everything is read (`whole`).
@@ -243,9 +243,9 @@ fn damaged(column: &'static str, what: &str) -> JournalError {
     JournalError::Damaged { table: "journal_head", column, what: what.to_owned() }
 }
 
-/// Whether a commit changed agents, sockets or routers.
+/// Whether a commit changed agents, sockets or routers. If that cannot be read, they are looked at.
 fn names_peers(row: &PgRow) -> bool {
-    row.try_get::<i64, _>("peers").is_ok_and(|peers| peers > 0)
+    row.try_get::<i64, _>("peers").map_or(true, |peers| peers > 0)
 }
 
 /// What a commit has others send to sockets of theirs.
