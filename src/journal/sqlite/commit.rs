@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::sync::LazyLock;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 
 use crate::id::NodeId;
 use crate::journal::seal::Salts;
@@ -14,27 +14,58 @@ use crate::journal::sqlite::index::{ERAS, POSTINGS, Tail};
 use crate::journal::sqlite::{SqliteReader, error, migration, upkeep};
 use crate::journal::{Batch, Head, JournalError};
 
-/// The whole of a commit, in one text that never changes: sqlx hands it to SQLite's thread in one piece, where a call for
-/// each statement would cost more than the statements do.
+/// The view that a commit inserts one row into: a batch.
+const BATCH: &str = "batch";
+
+/// The columns of a batch, in the order in which they are bound. Rows are packed as [`cells`](super::cells) says.
+pub(super) const COLUMNS: [&str; 17] = [
+    "position",
+    "hash",
+    "new_position",
+    "new_hash",
+    "changes",
+    "heap",
+    "events",
+    "eras",
+    "postings",
+    "agents",
+    "sessions",
+    "ended",
+    "acknowledged",
+    "accepted",
+    "changed",
+    "nodes",
+    "hints",
+];
+
+/// A commit: one statement, which is a transaction by itself. sqlx hands each statement of a text to SQLite's thread and its
+/// outcome back, one by one: that cost more than the statements did.
+pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| insert_batch().leak());
+
+/// The same for a batch that erases or prunes, with the further statements that this takes.
+pub(super) static UPKEEP: LazyLock<&'static str> = LazyLock::new(|| {
+    let mut statements = vec!["BEGIN IMMEDIATE".to_owned(), insert_batch()];
+    statements.extend(upkeep::statements());
+    statements.push("COMMIT".to_owned());
+    statements.join(";\n").leak()
+});
+
+fn insert_batch() -> String {
+    let values: Vec<_> = (1..=COLUMNS.len()).map(|number| format!("${number}")).collect();
+    format!("INSERT INTO {BATCH} ({}) VALUES ({})", COLUMNS.join(", "), values.join(", "))
+}
+
+/// What a commit consists of, a statement for each table.
 ///
-/// Parameters are written `$n` and not `?n`, for sqlx would bind the numbers that a statement leaves out to its others.
-/// The last statement before `COMMIT` holds the two things that must not be: it fails, by a NULL where none may be, if the
-/// head is not where this process left it, or if not every changed invocation was there (`changes()` counts the update just
-/// before it).
-pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| text(Vec::new()));
-
-/// The same for a batch that erases or prunes, which an ordinary commit need not pay for.
-pub(super) static UPKEEP: LazyLock<&'static str> = LazyLock::new(|| text(upkeep::statements()));
-
-/// The statements of a commit, with further ones for when all that is new is there.
-fn text(further: Vec<String>) -> &'static str {
-    let new = [
-        "BEGIN IMMEDIATE".to_owned(),
-        insert("journal", JOURNAL, "$7", ""),
+/// The last one holds the two things that must not be: it fails, by a NULL where none may be, if the head is not where this
+/// process left it, or if not every changed invocation was there (`changes()` counts the update just before it).
+pub(super) fn statements() -> Vec<String> {
+    vec![
+        insert("journal", JOURNAL, "NEW.events", ""),
         insert(
             "eras",
             ERAS,
-            "$8",
+            "NEW.eras",
             "ON CONFLICT DO UPDATE SET indexed = excluded.indexed, first_at = min(first_at, excluded.first_at),
                  last_at = max(last_at, excluded.last_at)",
         ),
@@ -42,59 +73,79 @@ fn text(further: Vec<String>) -> &'static str {
         insert(
             "postings",
             POSTINGS,
-            "$9",
+            "NEW.postings",
             "ON CONFLICT DO UPDATE SET offsets = CAST(offsets || excluded.offsets AS BLOB)",
         ),
         insert(
             "hints",
             HINTS,
-            "$17",
+            "NEW.hints",
             "ON CONFLICT DO UPDATE SET marks = CAST(marks || excluded.marks AS BLOB)",
         ),
         insert(
             "agents",
             AGENTS,
-            "$10",
+            "NEW.agents",
             "ON CONFLICT DO UPDATE SET registered = excluded.registered, last_seen = excluded.last_seen",
         ),
         insert(
             "sessions",
             SESSIONS,
-            "$11",
+            "NEW.sessions",
             "ON CONFLICT DO UPDATE SET registered = excluded.registered, version = excluded.version,
                  standing = excluded.standing, max_in_flight = excluded.max_in_flight",
         ),
-        delete("sessions", ENDED, "$12"),
-        "UPDATE feed SET acknowledged = $13 WHERE $13 IS NOT NULL".to_owned(),
+        delete("sessions", ENDED, "NEW.ended"),
+        "UPDATE feed SET acknowledged = NEW.acknowledged WHERE NEW.acknowledged IS NOT NULL".to_owned(),
         insert(
             "nodes",
             NODES,
-            "$16",
+            "NEW.nodes",
             "ON CONFLICT DO UPDATE SET epoch = excluded.epoch, standing = excluded.standing, version = excluded.version,
                  started_at = excluded.started_at",
         ),
-        insert("invocations", INVOCATIONS, "$14", ""),
-    ];
-    let last = [
-        update("invocations", CHANGED, "$15"),
+        insert("invocations", INVOCATIONS, "NEW.accepted", ""),
+        update("invocations", CHANGED, "NEW.changed"),
         "UPDATE journal_head SET
-             position = CASE WHEN position = $1 AND hash = $2 AND changes() = $5 THEN $3 END,
-             hash = $4"
+             position = CASE WHEN position = NEW.position AND hash = NEW.hash AND changes() = NEW.changes
+                 THEN NEW.new_position END,
+             hash = NEW.new_hash"
             .to_owned(),
-        "COMMIT".to_owned(),
-    ];
-    let statements: Vec<_> = new.into_iter().chain(further).chain(last).collect();
-    statements.join(";\n").leak()
+    ]
 }
 
-/// The heap of the rows that are bound.
-pub(super) const HEAP: &str = "$6";
+/// What makes a row of `batch` a commit, for the connection that writes alone: the program that goes through the tables, which
+/// SQLite prepares with the statement, and what goes through packed rows.
+pub(super) async fn prepare(connection: &mut SqliteConnection) -> Result<(), JournalError> {
+    for statement in program() {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await.map_err(error::unavailable)?;
+    }
+    Ok(())
+}
+
+fn program() -> Vec<String> {
+    let layouts =
+        [JOURNAL, ERAS, POSTINGS, HINTS, AGENTS, SESSIONS, ENDED, NODES, INVOCATIONS, CHANGED, upkeep::LAYOUT];
+    let columns: Vec<_> = COLUMNS.iter().map(|column| format!("NULL AS {column}")).collect();
+    let rows = layouts.into_iter().map(Layout::view);
+    rows.chain([
+        format!("CREATE TEMP VIEW {BATCH} AS SELECT {}", columns.join(", ")),
+        format!(
+            "CREATE TEMP TRIGGER commit_{BATCH} INSTEAD OF INSERT ON {BATCH} BEGIN {}; END",
+            statements().join(";\n")
+        ),
+    ])
+    .collect()
+}
+
+/// Where the heap of the rows is, in the program.
+const HEAP: &str = "NEW.heap";
 
 /// The statement that puts rows in a table.
 fn insert(table: &str, layout: Layout, rows: &str, on_conflict: &str) -> String {
     let values: Vec<_> = layout.values(rows, HEAP).into_iter().map(|(_, value)| value).collect();
     let (each, columns, values) = (layout.each(rows), layout.columns(), values.join(", "));
-    format!("{each} INSERT INTO {table} ({columns}) SELECT {values} FROM each_row WHERE true {on_conflict}")
+    format!("INSERT INTO {table} ({columns}) SELECT {values} FROM {each} WHERE true {on_conflict}")
 }
 
 /// The statement that changes the rows which the first column names.
@@ -102,14 +153,14 @@ fn update(table: &str, layout: Layout, rows: &str) -> String {
     let mut values = layout.values(rows, HEAP).into_iter();
     let key = values.next().map(|(column, value)| format!("{table}.{column} = {value}")).unwrap_or_default();
     let set: Vec<_> = values.map(|(column, value)| format!("{column} = {value}")).collect();
-    format!("{} UPDATE {table} SET {} FROM each_row WHERE {key}", layout.each(rows), set.join(", "))
+    format!("UPDATE {table} SET {} FROM {} WHERE {key}", set.join(", "), layout.each(rows))
 }
 
 /// The statement that removes the rows with these values.
 fn delete(table: &str, layout: Layout, rows: &str) -> String {
     let values: Vec<_> = layout.values(rows, HEAP).into_iter().map(|(_, value)| value).collect();
     let (each, columns, values) = (layout.each(rows), layout.columns(), values.join(", "));
-    format!("{each} DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM each_row)")
+    format!("DELETE FROM {table} WHERE ({columns}) IN (SELECT {values} FROM {each})")
 }
 
 pub(super) const ADD_NODE: &str = "INSERT INTO nodes (name) VALUES ($1) ON CONFLICT DO NOTHING";

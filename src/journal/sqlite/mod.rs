@@ -11,7 +11,7 @@
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
-//! //! backup      a copy of a journal that may be written to meanwhile
+//! backup      a copy of a journal that may be written to meanwhile
 //! row         how the columns of a row are read
 //! ```
 
@@ -95,6 +95,7 @@ impl SqliteJournal {
         let lock = open::lock(&options.path)?;
         let mut connection = open::writer(&options.path).await?;
         migration::apply(&mut connection).await?;
+        commit::prepare(&mut connection).await?;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         let writer = Writer::new(connection, lock, &options.node, options.salts, own_reader.clone()).await?;

@@ -6,7 +6,7 @@ use sqlx::{Connection, Row};
 
 use crate::clock::Timestamp;
 use crate::journal::row::Columns;
-use crate::journal::sqlite::commit::HEAP;
+use crate::journal::sqlite::cells::Layout;
 use crate::journal::sqlite::encode::ERASED;
 use crate::journal::sqlite::hints::BUCKETS;
 use crate::journal::sqlite::{SqliteReader, error, open};
@@ -14,6 +14,12 @@ use crate::journal::{Head, JournalError};
 
 /// Invocations whose payloads go, and what goes with them.
 const GONE: &str = "$18";
+
+/// The heap of the batch that they came with.
+const HEAP: &str = "$6";
+
+/// How these are packed.
+pub(super) const LAYOUT: Layout = ERASED;
 
 /// Whether a `line` is one of an agent's log about a request. The kinds are those of the index that leads to it.
 const IS_WANTED: &str = "line.kind IN (11, 13, 14) AND line.kind = 14 AND line.agent_id = agent
@@ -41,18 +47,18 @@ pub(super) fn statements() -> Vec<String> {
     let buckets = (0..BUCKETS).map(|bucket| bucket.to_string()).collect::<Vec<_>>().join(", ");
     vec![
         format!(
-            "{each} UPDATE journal SET payload = NULL, salt = NULL
-             WHERE payload IS NOT NULL AND invocation_id IN (SELECT {gone} FROM each_row) AND position < (
+            "UPDATE journal SET payload = NULL, salt = NULL
+             WHERE payload IS NOT NULL AND invocation_id IN (SELECT {gone} FROM {each}) AND position < (
                  SELECT max(erased.position) FROM journal AS erased
                  WHERE erased.invocation_id = journal.invocation_id AND erased.kind = 80
              )"
         ),
         format!(
-            "{each}, wanted(agent, request, first, last) AS MATERIALIZED (
+            "WITH wanted(agent, request, first, last) AS MATERIALIZED (
                  SELECT {agent}, {request}, {after} + 1, (
                      SELECT max(position) - 1 FROM journal WHERE invocation_id = {gone} AND kind = 80
                  )
-                 FROM each_row WHERE {request} IS NOT NULL
+                 FROM {each} WHERE {request} IS NOT NULL
              )
              UPDATE journal SET payload = NULL, salt = NULL
              WHERE payload IS NOT NULL AND position IN (
@@ -71,8 +77,8 @@ pub(super) fn statements() -> Vec<String> {
              )"
         ),
         format!(
-            "{each} UPDATE invocations SET key_digest = randomblob(32)
-             WHERE key_digest IS NOT NULL AND id IN (SELECT {gone} FROM each_row)"
+            "UPDATE invocations SET key_digest = randomblob(32)
+             WHERE key_digest IS NOT NULL AND id IN (SELECT {gone} FROM {each})"
         ),
         "UPDATE agents SET registration = (SELECT payload FROM journal WHERE position = registered)
              WHERE registered > (SELECT position FROM pruned) AND registered <= $19"
