@@ -49,7 +49,9 @@ pub(crate) struct Usage {
     pub(crate) router: Duration,
     /// CPU time of all clients.
     pub(crate) clients: Duration,
-    /// How long the routers' commits took, on average.
+    /// How many commits the routers made.
+    pub(crate) commits: f64,
+    /// How long they took, on average.
     pub(crate) commit: Duration,
     /// When that was.
     at: Range<Timestamp>,
@@ -178,6 +180,7 @@ async fn usage(routers: &[Router], measured: &Range<Instant>) -> Result<Usage, F
     Ok(Usage {
         router: end.0.saturating_sub(start.0),
         clients: end.3.saturating_sub(start.3),
+        commits: end.1 - start.1,
         commit: end.2.saturating_sub(start.2).div_f64((end.1 - start.1).max(1.0)),
         at: start.4..end.4,
     })

@@ -1,11 +1,12 @@
-//! What there is to do, for people who look after the router. Asked of the writer, who answers between two batches from what
-//! is durable; it changes nothing, so it is answered during an outage too.
+//! What there is to do, for people who look after the router. Asked of the writer, who answers from what is durable; it changes
+//! nothing, so it is answered during an outage too.
 
 use tokio::sync::oneshot;
 
 use crate::auth::Principal;
 use crate::clock::Timestamp;
 use crate::id::Identity;
+use crate::router::ledger::Ledger;
 
 /// How much there is to do for an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,4 +73,31 @@ pub(super) enum Question {
     Workload(oneshot::Sender<Workload>),
     /// Of these agents, in their order.
     Loads(Vec<Identity>, oneshot::Sender<Vec<Load>>),
+}
+
+/// What the answer to a question is.
+#[derive(Debug)]
+pub(super) enum Survey {
+    Workload(Workload),
+    Loads(Vec<Load>),
+}
+
+impl Question {
+    /// Looks at the state, whether or not that is durable yet.
+    pub(super) fn look(&self, ledger: &Ledger) -> Survey {
+        match self {
+            Self::Workload(_) => Survey::Workload(ledger.workload()),
+            Self::Loads(agents, _) => Survey::Loads(agents.iter().map(|agent| ledger.load(agent)).collect()),
+        }
+    }
+
+    /// Tells whoever asked, who may be gone.
+    pub(super) fn tell(self, survey: Survey) {
+        match (self, survey) {
+            (Self::Workload(asker), Survey::Workload(workload)) => _ = asker.send(workload),
+            (Self::Loads(_, asker), Survey::Loads(loads)) => _ = asker.send(loads),
+            // Each question is told what it looked at itself.
+            _ => {}
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! [`Ledger::decide`] takes one command and the state as it is, changes the state, and says which events that makes and
 //! what is to be sent once they are durable. It does no I/O, reads no clock and draws nothing but ids, so every rule can
 //! be tried at any moment and in any order. The writer commits the events and the changed rows, and then either
-//! [`seal`](Ledger::seal)s the batch or [`take_back`](Ledger::take_back)s it.
+//! [`seal`](Ledger::seal)s the batch or [`take_back`](Ledger::take_back)s it. Meanwhile, once it is
+//! [launched](Ledger::launch), the next batch can be decided.
 
 mod accept;
 mod answer;
@@ -58,8 +59,10 @@ pub struct Ledger {
     ping_interval: Duration,
     tables: Tables,
     marks: Marks,
-    /// As they were when the running batch began.
+    /// As they were after the last batch that is durable.
     sealed: Marks,
+    /// As they were after the batch that is being committed.
+    launched: Option<Marks>,
     refusals: Refusals,
     /// Own sockets that the end or the loss of their router ended.
     cut_off: HashSet<SessionId>,
@@ -144,6 +147,7 @@ impl Ledger {
             tables,
             marks,
             sealed: marks,
+            launched: None,
             cut_off: HashSet::new(),
             pending: Pending::default(),
         }
@@ -269,20 +273,38 @@ impl Ledger {
         }
     }
 
-    /// The running batch is durable.
+    /// The running batch is being committed. What is decided from now on belongs to the next one, which rests on it.
+    pub fn launch(&mut self) {
+        self.tables.launch();
+        self.launched = Some(self.marks);
+        self.refusals.launch();
+    }
+
+    /// The launched batch is durable; or the running one, if none is launched.
     pub fn seal(&mut self) {
+        if self.launched.is_none() {
+            self.launch();
+        }
         self.tables.seal();
-        self.sealed = self.marks;
+        self.sealed = self.launched.take().unwrap_or(self.marks);
         self.refusals.seal();
         self.pending.seal();
     }
 
-    /// The running batch is not durable, and never was.
+    /// Neither the launched batch nor the running one is durable, and they never were.
     pub fn take_back(&mut self) {
         self.tables.take_back();
+        self.launched = None;
         self.marks = self.sealed;
         self.refusals.take_back();
         self.pending.take_back();
+    }
+
+    /// What the running batch has decided is taken back, to be decided anew; what is launched stays so.
+    pub fn retract(&mut self) {
+        self.tables.retract();
+        self.marks = self.launched.unwrap_or(self.sealed);
+        self.refusals.retract();
     }
 
     /// Notes that the journal takes commits again.

@@ -97,10 +97,10 @@ impl Ledger {
         Verdict::Taken
     }
 
-    /// Whether nothing new is taken because an operator wants it so.
+    /// Whether nothing new is taken because an operator wants it so; what is durable of that.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
-        self.marks.draining
+        self.sealed.draining
     }
 
     /// What there is to do all in all.

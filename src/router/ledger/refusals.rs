@@ -27,6 +27,8 @@ pub(super) struct Refusals {
     ends: BTreeSet<(Timestamp, Box<str>)>,
     /// What the running batch has changed, as it was: a batch that is taken back is decided anew, and counts once.
     undo: Vec<(Box<str>, Option<Window>)>,
+    /// The same of the batch that is being committed.
+    launched: Vec<(Box<str>, Option<Window>)>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Window {
 
 impl Refusals {
     pub(super) fn new(per_window: u32) -> Self {
-        Self { per_window, windows: HashMap::new(), ends: BTreeSet::new(), undo: Vec::new() }
+        Self { per_window, windows: HashMap::new(), ends: BTreeSet::new(), undo: Vec::new(), launched: Vec::new() }
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
@@ -86,13 +88,25 @@ impl Refusals {
         old
     }
 
-    /// The running batch is durable.
+    /// The running batch is being committed.
+    pub(super) fn launch(&mut self) {
+        self.launched = std::mem::take(&mut self.undo);
+    }
+
+    /// The launched batch is durable.
     pub(super) fn seal(&mut self) {
-        self.undo.clear();
+        self.launched.clear();
+    }
+
+    /// Neither the launched batch nor the running one is durable, and they never were.
+    pub(super) fn take_back(&mut self) {
+        self.retract();
+        self.undo = std::mem::take(&mut self.launched);
+        self.retract();
     }
 
     /// The running batch is not durable, and never was.
-    pub(super) fn take_back(&mut self) {
+    pub(super) fn retract(&mut self) {
         for (source, old) in std::mem::take(&mut self.undo).into_iter().rev() {
             self.put(&source, old);
         }

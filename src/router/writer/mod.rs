@@ -1,10 +1,12 @@
 //! The one task that changes anything: it takes commands, decides, commits, and only then lets effects out.
 //!
 //! It waits for one command, takes whatever else has come by then, and writes it all in one transaction; under load the
-//! commit itself makes the batch. What need not be durable soon, receipts and confirmations, does not make a commit of
-//! its own but rides along with the next. `turn` is one round of that, on a journal that others may be using too;
-//! `outage` what happens while the journal does not answer.
+//! commit itself makes the batch. While one batch is being committed the next is decided. What need not be durable soon,
+//! receipts and confirmations, does not make a commit of its own but rides along with the next. `turn` is one round of that, on
+//! a journal that others may be using too; `draft` the batch that is being decided; `outage` what happens while the journal does
+//! not answer.
 
+mod draft;
 mod outage;
 mod turn;
 
@@ -17,7 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::draft::Draft;
 use self::outage::Outage;
+use self::turn::Over;
+use super::MAX_QUESTIONS;
 use super::command::{Class, Command};
 use super::directory::Directory;
 use super::feed::Feed;
@@ -51,6 +56,11 @@ impl Submission {
     /// One that nobody waits for and that takes no share: the writer's own.
     fn own(command: Command) -> Self {
         Self { command, reply: None, permit: None }
+    }
+
+    /// Nobody waits for it: it makes no commit of its own.
+    fn rides_along(&self) -> bool {
+        matches!(self.command.class(), Class::Note | Class::Refusal)
     }
 
     fn reply(&mut self, verdict: Verdict) {
@@ -91,12 +101,27 @@ pub(super) struct Writer {
 /// What the writer still has to do.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// What is still to be committed, in order: what rides along, and facts that a failed commit left.
+    /// The next batch, as far as it is decided.
+    draft: Draft,
+    /// What is to be decided after that, in order: what rides along, and facts that a failed commit left.
     held: VecDeque<Submission>,
+    /// A turn that is durable, and of which nobody has been told yet.
+    over: Option<Over>,
+    /// What was asked while the draft was not durable. No more than are asked at once.
+    questions: Vec<Question>,
+    /// When this router last took over what another had committed.
+    followed: Option<Instant>,
     /// Invocations that were committed after whoever asked had been told that they are not.
     withdrawn: Vec<InvocationId>,
     /// Since when the journal takes no commits, and when it is tried again.
     outage: Option<Outage>,
+}
+
+impl Backlog {
+    /// Whether no command waits for its commit.
+    fn is_empty(&self) -> bool {
+        self.draft.is_empty() && self.held.is_empty()
+    }
 }
 
 impl Writer {
@@ -115,15 +140,21 @@ impl Writer {
     /// Waits until there is something to do, and moves it to what is held. False: there never will be again.
     async fn gather(&mut self) -> bool {
         // Under load nothing below waits, so this is where questions have their turn.
-        while let Ok(question) = self.questions.try_recv() {
-            self.answer(question);
+        while self.backlog.questions.len() < MAX_QUESTIONS
+            && let Ok(question) = self.questions.try_recv()
+        {
+            self.ask(question);
+        }
+        if self.is_pressed() {
+            self.take_along();
+            return true;
         }
         let shared = self.journal.is_shared();
         let mut due = self.wake_at();
         loop {
             let outage = self.backlog.outage.is_some();
             // During an outage everything is taken, so that requests are refused; what is kept is bounded by its permits.
-            let room = if outage { MAX_BATCH } else { MAX_BATCH.saturating_sub(self.backlog.held.len()) };
+            let room = if outage { MAX_BATCH } else { self.room() };
             let mut arrived = Vec::new();
             tokio::select! {
                 biased;
@@ -132,12 +163,12 @@ impl Writer {
                     continue;
                 }
                 count = self.commands.recv_many(&mut arrived, room), if room > 0 && !self.is_drained() => {
-                    if count == 0 && self.backlog.held.is_empty() {
+                    if count == 0 && self.backlog.is_empty() {
                         return false;
                     }
                 }
-                Some(question) = self.questions.recv() => {
-                    self.answer(question);
+                Some(question) = self.questions.recv(), if self.backlog.questions.len() < MAX_QUESTIONS => {
+                    self.ask(question);
                     continue;
                 }
                 // In an outage the next try finds out what others have committed.
@@ -150,8 +181,7 @@ impl Writer {
                 }
                 continue;
             }
-            let rides_along = |class| matches!(class, Class::Note | Class::Refusal);
-            let all_ride = arrived.iter().all(|submission| rides_along(submission.command.class()));
+            let all_ride = arrived.iter().all(Submission::rides_along);
             self.backlog.held.extend(arrived);
             if !all_ride || self.is_drained() {
                 return true;
@@ -161,9 +191,30 @@ impl Writer {
         }
     }
 
+    /// The next batch waits for nothing: somebody waits for it.
+    fn is_pressed(&self) -> bool {
+        let waits = !self.backlog.held.is_empty() || self.backlog.draft.is_urgent();
+        let is_told_to_finish = self.finishing.is_cancelled() && !self.commands.is_closed();
+        waits && self.backlog.outage.is_none() && !is_told_to_finish
+    }
+
+    /// What has come meanwhile is part of the next batch.
+    fn take_along(&mut self) {
+        while self.room() > 0
+            && let Ok(submission) = self.commands.try_recv()
+        {
+            self.backlog.held.push_back(submission);
+        }
+    }
+
     /// Nothing more can arrive.
     fn is_drained(&self) -> bool {
-        self.commands.is_closed() && self.commands.is_empty() && !self.backlog.held.is_empty()
+        self.commands.is_closed() && self.commands.is_empty() && !self.backlog.is_empty()
+    }
+
+    /// How much the next batch has room for.
+    fn room(&self) -> usize {
+        MAX_BATCH.saturating_sub(self.backlog.held.len() + self.backlog.draft.len())
     }
 
     /// When there is something to do without a command.
@@ -171,11 +222,10 @@ impl Writer {
         if let Some(outage) = &self.backlog.outage {
             return Some(outage.retry_at);
         }
-        if !self.backlog.held.is_empty() {
-            return Some(Instant::now());
-        }
-        let next = self.ledger.next_due()?;
-        Some(Instant::now() + next.since(self.clock.now()))
+        let now = Instant::now();
+        let ride = (!self.backlog.draft.is_empty()).then(|| now + RIDE_ALONG);
+        let due = self.ledger.next_due().map(|next| now + next.since(self.clock.now()));
+        [ride, due].into_iter().flatten().min()
     }
 
     /// The last that this router does: what is to be withdrawn does not run at the next start, and others that go on using the
@@ -184,7 +234,7 @@ impl Writer {
         if self.journal.is_shared() {
             self.backlog.held.push_back(Submission::own(Command::Leave));
         }
-        while !self.backlog.held.is_empty() || !self.backlog.withdrawn.is_empty() {
+        while !self.backlog.is_empty() || !self.backlog.withdrawn.is_empty() {
             if let Some(outage) = &self.backlog.outage {
                 tokio::time::sleep_until(outage.retry_at).await;
             }
@@ -193,14 +243,18 @@ impl Writer {
         Ok(())
     }
 
-    fn answer(&self, question: Question) {
-        // Whoever asked may be gone.
-        match question {
-            Question::Workload(asker) => _ = asker.send(self.ledger.workload()),
-            Question::Loads(agents, asker) => {
-                _ = asker.send(agents.iter().map(|agent| self.ledger.load(agent)).collect());
-            }
+    /// Answers a question; once the draft is durable, if there is one.
+    fn ask(&mut self, question: Question) {
+        if self.backlog.draft.is_empty() {
+            self.answer(question);
+        } else {
+            self.backlog.questions.push(question);
         }
+    }
+
+    fn answer(&self, question: Question) {
+        let survey = question.look(&self.ledger);
+        question.tell(survey);
     }
 
     fn release(&mut self, effect: Effect) {

@@ -5,6 +5,7 @@
 //! may come out that it was committed. Then an invocation is *withdrawn*: it is not delivered, and ends as failed before
 //! anything else can happen to it. One with an idempotency key stays: whoever asked can ask again, and finds it.
 
+use std::future::ready;
 use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
@@ -57,26 +58,54 @@ pub(super) struct Pending {
 
 impl Writer {
     /// Waits for the journal. From `late` on, requests are refused meanwhile, and questions answered.
-    pub(super) async fn patiently<T>(
+    pub(super) async fn patiently<T>(&mut self, asked: impl Future<Output = T>, late: Instant) -> T {
+        self.wait(asked, late, &mut Pending::default(), false).await
+    }
+
+    /// Waits for the commit of what is launched, in the same way, and decides ahead meanwhile.
+    pub(super) async fn committing<T>(
+        &mut self,
+        commit: impl Future<Output = T>,
+        late: Instant,
+        pending: &mut Pending,
+    ) -> T {
+        self.wait(commit, late, pending, true).await
+    }
+
+    async fn wait<T>(
         &mut self,
         asked: impl Future<Output = T>,
         late: Instant,
         pending: &mut Pending,
+        is_launched: bool,
     ) -> T {
         let mut asked = pin!(asked);
         loop {
             let is_late = self.backlog.outage.is_some();
             let may_arrive = !(self.commands.is_closed() && self.commands.is_empty());
+            let ahead = is_launched && self.may_decide_ahead();
+            let room = if is_late { MAX_BATCH } else { self.room() };
             let mut arrived = Vec::new();
             tokio::select! {
                 biased;
-                done = &mut asked => return done,
+                done = &mut asked => {
+                    if is_launched {
+                        self.tell_over();
+                    }
+                    return done;
+                }
+                // The journal is at work by now.
+                () = ready(()), if self.backlog.over.is_some() => self.tell_over(),
                 () = sleep_until(late), if !is_late => self.is_slow(pending),
-                _ = self.commands.recv_many(&mut arrived, MAX_BATCH), if is_late && may_arrive => {}
+                _ = self.commands.recv_many(&mut arrived, room), if (is_late || ahead) && may_arrive => {}
                 Some(question) = self.questions.recv(), if is_late => self.answer(question),
             }
-            for submission in arrived {
-                self.keep_or_refuse(submission);
+            if ahead && self.backlog.outage.is_none() {
+                self.decide_ahead(arrived);
+            } else {
+                for submission in arrived {
+                    self.keep_or_refuse(submission);
+                }
             }
         }
     }
@@ -86,6 +115,7 @@ impl Writer {
         let seconds = SLOW.as_secs();
         tracing::error!(seconds, "the journal has not answered for long: requests are refused until it does");
         self.interrupt(self.clock.now() - SLOW);
+        self.retract();
         for effect in pending.at_once.drain(..) {
             self.release(effect);
         }

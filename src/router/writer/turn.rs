@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::Writer;
+use super::draft::Draft;
 use super::outage::{Decided, Pending, RETRY, SLOW};
-use super::{MAX_BATCH, Writer};
 use crate::clock::Timestamp;
 use crate::id::Position;
 use crate::journal::{Batch, Head, JournalError, Lookup};
@@ -18,6 +19,13 @@ use crate::router::ledger::{Effect, Found, Step};
 /// How often a turn is begun anew because another router was faster. The journal sees to it that this does not go
 /// on, so this is never reached.
 const MAX_TURNS: usize = 8;
+
+/// A turn that is over, and what it came to durable.
+#[derive(Debug)]
+pub(super) struct Over {
+    pending: Pending,
+    effects: Vec<Effect>,
+}
 
 impl Writer {
     /// Has everything that is held, and what is due, decided and committed; as much as the journal takes.
@@ -41,16 +49,20 @@ impl Writer {
         let found = match self.prepare(late).await {
             Ok(found) => found,
             Err(error) => {
+                self.tell_over();
+                self.retract();
                 self.pass(late).await;
                 return Err(error);
             }
         };
         let now = self.clock.now();
         let recovering = self.backlog.outage.is_some();
-        let mut step = Step::default();
-        let decided = self.decide(&found, now, &mut step);
+        let Draft { mut step, decided, .. } = self.decide(&found, now);
         let waits = self.release_known(&mut step, !recovering && Instant::now() < late);
         let batch = self.ledger.batch(&mut step);
+        self.ledger.launch();
+        let asked = std::mem::take(&mut self.backlog.questions);
+        let surveyed: Vec<_> = asked.into_iter().map(|question| (question.look(&self.ledger), question)).collect();
         let mut pending = Pending { decided, at_once: std::mem::take(&mut step.at_once) };
         let began = Instant::now();
         let journal = Arc::clone(&self.journal);
@@ -63,16 +75,27 @@ impl Writer {
                 _ => Ok(None),
             }
         };
-        match self.patiently(taken, late, &mut pending).await {
+        let taken = self.committing(taken, late, &mut pending).await;
+        if taken.is_ok() {
+            self.ledger.seal();
+            for (survey, question) in surveyed {
+                question.tell(survey);
+            }
+        } else {
+            self.retract();
+            self.ledger.take_back();
+            for (_, question) in surveyed {
+                self.answer(question);
+            }
+        }
+        match taken {
             Ok(None) => {
-                self.ledger.seal();
                 self.withdraw(&pending.decided, &batch.events, &mut step.effects);
-                self.finish(pending, step.effects);
+                self.finish(Over { pending, effects: step.effects });
                 self.pass(late).await;
                 Ok(())
             }
             Ok(Some(head)) => {
-                self.ledger.seal();
                 self.committed(&batch, head, began.elapsed());
                 self.took_commit(recovering);
                 self.withdraw(&pending.decided, &batch.events, &mut step.effects);
@@ -80,11 +103,16 @@ impl Writer {
                     self.follow_late(late).await?;
                     step.effects.retain(|effect| self.ledger.still_holds(effect));
                 }
-                self.finish(pending, step.effects);
+                let over = Over { pending, effects: step.effects };
+                if self.is_pressed() && !self.journal.is_shared() {
+                    // The journal begins with the next batch before anybody is told of this one.
+                    self.backlog.over = Some(over);
+                } else {
+                    self.finish(over);
+                }
                 Ok(())
             }
             Err(error) => {
-                self.ledger.take_back();
                 if matches!(error, JournalError::Moved) {
                     // What else has happened may change what is decided, so nobody is told anything.
                     self.put_back(pending.decided);
@@ -104,7 +132,7 @@ impl Writer {
     async fn follow_late(&mut self, late: Instant) -> Result<(), JournalError> {
         loop {
             match self.follow(late).await {
-                Err(JournalError::Unavailable(_)) => self.patiently(sleep(RETRY), late, &mut Pending::default()).await,
+                Err(JournalError::Unavailable(_)) => self.patiently(sleep(RETRY), late).await,
                 over => {
                     self.pass(late).await;
                     return over;
@@ -116,8 +144,10 @@ impl Writer {
     /// Begins a turn, and takes over what other routers have committed.
     async fn follow(&mut self, late: Instant) -> Result<(), JournalError> {
         let journal = Arc::clone(&self.journal);
-        if let Some(news) = self.patiently(journal.begin(), late, &mut Pending::default()).await? {
+        if let Some(news) = self.patiently(journal.begin(), late).await? {
             let (head, whole) = (news.head, news.whole);
+            self.retract();
+            self.backlog.followed = Some(Instant::now());
             self.ledger.follow(news);
             if self.ledger.is_superseded() {
                 return Err(JournalError::Superseded(self.name.to_string()));
@@ -130,11 +160,14 @@ impl Writer {
     /// Begins a turn, and asks the journal for invocations that news or commands name and that are no longer in memory.
     async fn prepare(&mut self, late: Instant) -> Result<Found, JournalError> {
         self.follow(late).await?;
-        self.take_along();
+        if self.journal.is_shared() && self.backlog.outage.is_none() {
+            // While other routers had their turns.
+            self.take_along();
+        }
         let journal = Arc::clone(&self.journal);
         let missing = Lookup { ids: self.ledger.missing(), keys: Vec::new() };
         if !missing.ids.is_empty() {
-            let settled = self.patiently(journal.lookup(&missing), late, &mut Pending::default()).await?;
+            let settled = self.patiently(journal.lookup(&missing), late).await?;
             self.ledger.follow_settled(settled);
         }
         let mut lookup = Lookup::default();
@@ -144,18 +177,7 @@ impl Writer {
         if lookup.ids.is_empty() && lookup.keys.is_empty() {
             return Ok(Found::default());
         }
-        self.patiently(journal.lookup(&lookup), late, &mut Pending::default()).await.map(Found::new)
-    }
-
-    /// What has come while other routers had their turns is part of this one.
-    fn take_along(&mut self) {
-        let may_wait = self.journal.is_shared() && self.backlog.outage.is_none();
-        while may_wait
-            && self.backlog.held.len() < MAX_BATCH
-            && let Ok(submission) = self.commands.try_recv()
-        {
-            self.backlog.held.push_back(submission);
-        }
+        self.patiently(journal.lookup(&lookup), late).await.map(Found::new)
     }
 
     /// What others have made durable leaves at once if this router has looked a moment ago. After a standstill its sockets may
@@ -176,11 +198,13 @@ impl Writer {
 
     async fn pass(&mut self, late: Instant) {
         let journal = Arc::clone(&self.journal);
-        self.patiently(journal.pass(), late, &mut Pending::default()).await;
+        self.patiently(journal.pass(), late).await;
     }
 
-    /// Decides what follows from what others did, from the time, and from each command.
-    fn decide(&mut self, found: &Found, now: Timestamp, step: &mut Step) -> Vec<Decided> {
+    /// Decides what follows from what others did, from the time, and from each command that is not in the draft yet.
+    fn decide(&mut self, found: &Found, now: Timestamp) -> Draft {
+        let mut draft = std::mem::take(&mut self.backlog.draft);
+        let step = &mut draft.step;
         if let Some(outage) = &self.backlog.outage {
             self.ledger.recovered(outage.since, now, step);
         }
@@ -190,15 +214,10 @@ impl Writer {
         }
         self.ledger.catch_up(now, step);
         self.ledger.pass_time(now, step);
-        let held = std::mem::take(&mut self.backlog.held);
-        held.into_iter()
-            .map(|submission| {
-                let (events, effects) = (step.events.len(), step.effects.len());
-                let verdict = self.ledger.decide(&submission.command, found, now, step);
-                let (events, effects) = (events..step.events.len(), effects..step.effects.len());
-                Decided { submission, verdict, events, effects, told: false }
-            })
-            .collect()
+        for submission in std::mem::take(&mut self.backlog.held) {
+            draft.decide(submission, &mut self.ledger, found, now);
+        }
+        draft
     }
 
     /// A batch is on the disk: whoever looks after the router, or follows it, can know.
@@ -236,9 +255,16 @@ impl Writer {
         }
     }
 
-    /// A turn is over, and what it came to is durable: effects leave, and whoever asked is told.
-    fn finish(&mut self, pending: Pending, effects: Vec<Effect>) {
-        let Pending { decided, at_once } = pending;
+    /// Tells of the last turn, if that was left until the next commit is on its way.
+    pub(super) fn tell_over(&mut self) {
+        if let Some(over) = self.backlog.over.take() {
+            self.finish(over);
+        }
+    }
+
+    /// Effects leave, and whoever asked is told.
+    fn finish(&mut self, over: Over) {
+        let Over { pending: Pending { decided, at_once }, effects } = over;
         self.release_all(at_once);
         self.release_all(effects);
         for Decided { mut submission, verdict, .. } in decided {

@@ -2,7 +2,8 @@
 //!
 //! Every change goes through `put_*` or `change` and is remembered until the batch is sealed, so that a batch whose
 //! commit failed can be taken back as if it had never been. An index is never changed by itself: it follows from the
-//! record, so taking back the record takes back the index.
+//! record, so taking back the record takes back the index. While one batch is being committed, [launched](Tables::launch),
+//! the next one is decided on top of it.
 
 mod indexes;
 mod touched;
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) invocation: Invocation,
     pub(super) waiters: SmallVec<[Waiter; 1]>,
     due: Option<Timestamp>,
+    /// The batch that changed it last.
+    batch: u64,
 }
 
 /// A live socket that sent an invocation.
@@ -106,7 +109,12 @@ pub(super) struct Tables {
     in_flight: usize,
     connections: Connections,
     answer_ttl: Duration,
+    /// The number of the running batch.
+    batch: u64,
+    /// What the running batch has changed, as it was.
     undo: Vec<Undo>,
+    /// The same of the batch that is being committed.
+    launched: Option<Vec<Undo>>,
 }
 
 impl Tables {
@@ -233,7 +241,7 @@ impl Tables {
     /// Writes an invocation back, or a new one.
     pub(super) fn put_invocation(&mut self, invocation: Invocation, waiters: SmallVec<[Waiter; 1]>) {
         let id = invocation.id;
-        let old = self.replace_invocation(id, Some(Entry { invocation, waiters, due: None }));
+        let old = self.replace_invocation(id, Some(Entry { invocation, waiters, due: None, batch: self.batch }));
         self.undo.push(Undo::Invocation(id, old));
     }
 
@@ -248,7 +256,7 @@ impl Tables {
     /// Changes an invocation, if it is there.
     pub(super) fn change(&mut self, id: InvocationId, change: impl FnOnce(&mut Entry)) {
         if let Some(old) = self.invocations.get(&id).cloned() {
-            let mut new = old.clone();
+            let mut new = Entry { batch: self.batch, ..old.clone() };
             change(&mut new);
             self.reindex(&old, &mut new);
             self.invocations.insert(id, new);
@@ -278,18 +286,29 @@ impl Tables {
     }
 
     /// Whether nothing has changed since the last seal.
-    pub(super) fn is_sealed(&self) -> bool {
-        self.undo.is_empty()
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.undo.is_empty() && self.launched.is_none()
     }
 
-    /// The batch is on the disk: what it settled is forgotten.
+    /// The running batch is being committed: what changes from now on belongs to the next.
+    pub(super) fn launch(&mut self) {
+        debug_assert!(self.launched.is_none(), "one batch is committed at a time");
+        self.launched = Some(std::mem::take(&mut self.undo));
+        self.batch += 1;
+    }
+
+    /// The launched batch is on the disk, or the running one if none is launched: what it settled is forgotten.
     pub(super) fn seal(&mut self) {
-        for undo in std::mem::take(&mut self.undo) {
+        if self.launched.is_none() {
+            self.launch();
+        }
+        for undo in self.launched.take().unwrap_or_default() {
             match undo {
                 Undo::Invocation(id, _) => {
-                    let Some(Entry { invocation, .. }) = self.invocations.get(&id) else { continue };
-                    // An open one is its agent's business still, and none of its caller's yet.
-                    if invocation.is_open() {
+                    let Some(Entry { invocation, batch, .. }) = self.invocations.get(&id) else { continue };
+                    // An open one is its agent's business still, and none of its caller's yet. What the running batch has
+                    // changed again is that one's to forget.
+                    if invocation.is_open() || *batch == self.batch {
                         continue;
                     }
                     let order = Arc::clone(&invocation.order);
@@ -310,12 +329,24 @@ impl Tables {
         }
     }
 
-    /// The batch is not on the disk: everything is as it was before it.
+    /// Neither the launched batch nor the running one is on the disk: everything is as it was before them.
     pub(super) fn take_back(&mut self) {
+        self.retract();
+        if let Some(launched) = self.launched.take() {
+            self.undo = launched;
+            self.retract();
+        }
+    }
+
+    /// Everything is as it was before the running batch.
+    pub(super) fn retract(&mut self) {
         let mut named = Vec::new();
+        let is_sealed = self.launched.is_none();
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
                 Undo::Invocation(id, old) => {
+                    // What the batch before had settled when it was sealed is forgotten now, as it would have been then.
+                    let old = old.filter(|old| !(is_sealed && old.invocation.is_settled()));
                     let taken_back = self.replace_invocation(id, old).map(|entry| entry.invocation);
                     named.extend(taken_back.iter().flat_map(|it| [it.agent.clone(), it.caller.clone()]));
                 }
