@@ -111,7 +111,7 @@ async fn history(seed: u64, mood: Mood, back_end: BackEnd) {
         if cast.draw(|random| random.random_ratio(mood.restarts, 1000)) {
             if cast.draw(|random| random.random_ratio(1, 3)) {
                 let fails = cast.draw(|random| random.random_ratio(mood.failing, 100));
-                driver.process(vec![Command::Shutdown], fails).await;
+                driver.process(vec![Command::Shutdown], Vec::new(), fails).await;
                 for _ in 0..cast.draw(|random| random.random_range(0..4)) {
                     driver.now = cast.pause(driver.now, driver.next_due(), &limits);
                     play_batch(&mut driver, &mut cast, mood).await;
@@ -123,6 +123,8 @@ async fn history(seed: u64, mood: Mood, back_end: BackEnd) {
         }
         play_batch(&mut driver, &mut cast, mood).await;
         if batch % 25 == 24 {
+            let outcome = driver.process(Vec::new(), Vec::new(), false).await;
+            cast.take(&outcome.taken, outcome.effects);
             driver.compare_all().await;
         }
     }
@@ -131,18 +133,19 @@ async fn history(seed: u64, mood: Mood, back_end: BackEnd) {
 
 async fn play_batch(driver: &mut Driver, cast: &mut Cast, mood: Mood) {
     let count = cast.draw(|random| random.random_range(0..=mood.most_commands));
-    let commands: Vec<Command> = (0..count).filter_map(|_| cast.next(&driver.model)).collect();
+    let mut commands: Vec<Command> = (0..count).filter_map(|_| cast.next(&driver.model)).collect();
+    let ahead = commands.split_off(cast.draw(|random| random.random_range(0..=commands.len())));
     let fails = cast.draw(|random| random.random_ratio(mood.failing, 100));
-    let outcome = driver.process(commands, fails).await;
+    let outcome = driver.process(commands, ahead, fails).await;
     cast.take(&outcome.taken, outcome.effects);
 }
 
 /// In the end everything that was accepted has come to one end.
 async fn finale(driver: &mut Driver) {
-    driver.process(Vec::new(), false).await;
+    driver.process(Vec::new(), Vec::new(), false).await;
     for _ in 0..3 {
         driver.now = driver.now + 2 * driver.model.limits.max_deadline;
-        driver.process(Vec::new(), false).await;
+        driver.process(Vec::new(), Vec::new(), false).await;
     }
     assert!(driver.model.calls.values().all(state::Call::is_settled), "something never ends");
     driver.compare_all().await;

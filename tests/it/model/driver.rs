@@ -1,5 +1,6 @@
-//! Plays the writer: takes commands in batches, decides, commits to the real journal, and only then lets effects out; has
-//! commits fail, and the router start again. After each batch it compares all accounts of what is true.
+//! Plays the writer: takes commands in batches, decides, commits to the real journal, and only then lets effects out; decides
+//! some of the next batch while one is being committed; has commits fail, and the router start again. After each batch it
+//! compares all accounts of what is true.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,18 @@ pub(super) struct Driver {
     pub(super) now: Timestamp,
     /// Facts that a failed commit left for the next try.
     held: Vec<Command>,
+    /// The next batch, as far as it is decided.
+    draft: Draft,
+}
+
+/// A batch that is being decided.
+#[derive(Debug, Default)]
+struct Draft {
+    step: Step,
+    commands: Vec<Command>,
+    verdicts: Vec<Verdict>,
+    /// What the journal has, while more than that is decided.
+    durable: Option<Model>,
 }
 
 /// What became of a batch.
@@ -49,7 +62,16 @@ impl Driver {
         let restored = journal.restore().await.expect("an empty journal");
         let ledger = Ledger::restore(restored, policy.clone(), PING_INTERVAL, now);
         let model = Model::new(policy);
-        let mut driver = Self { store, journal, ledger, model, fold: Fold::default(), now, held: Vec::new() };
+        let mut driver = Self {
+            store,
+            journal,
+            ledger,
+            model,
+            fold: Fold::default(),
+            now,
+            held: Vec::new(),
+            draft: Draft::default(),
+        };
         driver.boot().await;
         driver
     }
@@ -59,36 +81,47 @@ impl Driver {
         self.ledger.next_due()
     }
 
-    /// One batch: what was held, then these.
-    pub(super) async fn process(&mut self, commands: Vec<Command>, commit_fails: bool) -> Outcome {
+    /// One batch: the draft, what was held, then these. While it is being committed, those of `ahead` are decided for which the
+    /// journal need not be asked; the others are held.
+    pub(super) async fn process(&mut self, commands: Vec<Command>, ahead: Vec<Command>, commit_fails: bool) -> Outcome {
         let mut batch = std::mem::take(&mut self.held);
         batch.extend(commands);
         let found = self.look_up(&batch).await;
-        let before = commit_fails.then(|| (what_is_taken_back(&self.ledger), self.model.clone()));
+        let mut draft = std::mem::take(&mut self.draft);
+        let before = draft.durable.take().unwrap_or_else(|| self.model.clone());
+        let fails = (commit_fails && draft.commands.is_empty()).then(|| what_is_taken_back(&self.ledger));
 
-        let mut step = Step::default();
-        self.ledger.pass_time(self.now, &mut step);
-        self.model.observe(&seen(Cause::Time, self.now, &step, Marks::default()));
-        let mut verdicts = Vec::with_capacity(batch.len());
-        for command in &batch {
-            let marks = Marks::of(&step);
-            let verdict = self.ledger.decide(command, &found, self.now, &mut step);
-            self.model.observe(&seen(Cause::Command(command, verdict), self.now, &step, marks));
-            verdicts.push(verdict);
-        }
-        let rows = self.ledger.batch(&mut step);
-        if let Some((ledger, model)) = before {
+        self.decide(&mut draft, batch, &found);
+        let rows = self.ledger.batch(&mut draft.step);
+        self.ledger.launch();
+        let launched = self.model.clone();
+        self.decide_ahead(ahead);
+        if commit_fails {
             self.ledger.take_back();
-            assert_same(&ledger, &what_is_taken_back(&self.ledger));
-            self.model = model;
-            return self.outage(batch);
+            if let Some(ledger) = fails {
+                assert_same(&ledger, &what_is_taken_back(&self.ledger));
+            }
+            self.model = before;
+            self.model.assert_workload(&self.ledger.workload());
+            draft.commands.append(&mut std::mem::take(&mut self.draft).commands);
+            draft.commands.append(&mut self.held);
+            return self.outage(draft.commands);
         }
+        let decided = std::mem::replace(&mut self.model, launched);
         self.commit(&rows).await;
         self.compare_touched(&rows).await;
+        if !self.draft.commands.is_empty() {
+            self.draft.durable = Some(std::mem::replace(&mut self.model, decided));
+            if rows.events.len() % 3 == 0 {
+                // As if others had committed something first.
+                self.retract();
+            }
+        }
         self.model.assert_workload(&self.ledger.workload());
+        let Draft { step, commands, verdicts, .. } = draft;
         self.assert_committed(&step.effects);
         let mut outcome = Outcome { effects: step.effects, ..Outcome::default() };
-        for (command, verdict) in batch.into_iter().zip(verdicts) {
+        for (command, verdict) in commands.into_iter().zip(verdicts) {
             let is_taken = matches!(verdict, Verdict::Taken | Verdict::Invoked(_) | Verdict::Disconnected(_));
             let commands = if is_taken { &mut outcome.taken } else { &mut outcome.refused };
             commands.push(command);
@@ -96,8 +129,47 @@ impl Driver {
         outcome
     }
 
+    fn decide(&mut self, draft: &mut Draft, commands: Vec<Command>, found: &Found) {
+        let marks = Marks::of(&draft.step);
+        self.ledger.pass_time(self.now, &mut draft.step);
+        self.model.observe(&seen(Cause::Time, self.now, &draft.step, marks));
+        for command in commands {
+            let marks = Marks::of(&draft.step);
+            let verdict = self.ledger.decide(&command, found, self.now, &mut draft.step);
+            self.model.observe(&seen(Cause::Command(&command, verdict), self.now, &draft.step, marks));
+            draft.verdicts.push(verdict);
+            draft.commands.push(command);
+        }
+    }
+
+    fn decide_ahead(&mut self, commands: Vec<Command>) {
+        let mut draft = Draft::default();
+        for command in commands {
+            let mut lookup = Lookup::default();
+            self.ledger.wants(&command, &mut lookup);
+            if self.held.is_empty() && lookup.ids.is_empty() && lookup.keys.is_empty() {
+                self.decide(&mut draft, vec![command], &Found::default());
+            } else {
+                self.held.push(command);
+            }
+        }
+        self.draft = draft;
+    }
+
+    /// The draft is to be decided anew.
+    fn retract(&mut self) {
+        let mut draft = std::mem::take(&mut self.draft);
+        self.ledger.retract();
+        if let Some(durable) = draft.durable.take() {
+            self.model = durable;
+        }
+        draft.commands.append(&mut self.held);
+        self.held = draft.commands;
+    }
+
     /// Ends the router as kill -9 does, and starts it again.
     pub(super) async fn restart(&mut self) {
+        self.retract();
         self.journal.close().await;
         self.journal = open(&self.store).await;
         self.held.clear();

@@ -335,6 +335,7 @@ impl Tables {
         if let Some(launched) = self.launched.take() {
             self.undo = launched;
             self.retract();
+            self.batch -= 1;
         }
     }
 
