@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::sync::LazyLock;
 
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::id::NodeId;
 use crate::journal::seal::Salts;
 use crate::journal::sqlite::cells::Layout;
+use crate::journal::sqlite::checkpoint::Checkpoints;
 use crate::journal::sqlite::encode::{AGENTS, CHANGED, ENDED, Encoded, INVOCATIONS, JOURNAL, NODES, Node, SESSIONS};
 use crate::journal::sqlite::hints::HINTS;
 use crate::journal::sqlite::index::{ERAS, POSTINGS, Tail};
-use crate::journal::sqlite::{SqliteReader, error, migration, upkeep};
+use crate::journal::sqlite::{SqliteReader, error, migration, open, upkeep};
 use crate::journal::{Batch, Head, JournalError};
 
 /// The view that a commit inserts one row into: a batch.
@@ -177,6 +178,7 @@ pub(super) struct Writer {
     node: Node,
     head: Head,
     tail: Tail,
+    checkpoints: Checkpoints,
     /// A commit was begun and its outcome not seen: it failed, or whoever waited for it went away.
     unresolved: bool,
     _lock: File,
@@ -189,6 +191,7 @@ impl Writer {
         node: &str,
         salts: Salts,
         reader: SqliteReader,
+        checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
         sqlx::query(ADD_NODE).bind(node).execute(&mut connection).await.map_err(error::unavailable)?;
         let code = sqlx::query_scalar(NODE).bind(node).fetch_one(&mut connection).await;
@@ -200,6 +203,7 @@ impl Writer {
             node: Node { name: node.to_owned(), code: code.map_err(error::unavailable)?, salts },
             head,
             tail,
+            checkpoints,
             unresolved: false,
             _lock: lock,
         })
@@ -212,17 +216,19 @@ impl Writer {
 
     /// Commits the batch. The head moves on only if it is on the disk.
     pub(super) async fn commit(&mut self, batch: &Batch) -> Result<Head, JournalError> {
+        self.checkpoints.check()?;
         if self.unresolved {
             self.head = self.resolve().await?;
         }
         let encoded = Encoded::new(batch, self.head, &self.node, &self.tail)?;
-        let new = encoded.head;
+        let (new, bytes) = (encoded.head, encoded.bytes());
         self.unresolved = true;
         match self.execute(encoded, batch).await {
             Ok(()) => {
                 self.unresolved = false;
                 self.head = new;
                 self.tail.committed(&batch.events);
+                self.checkpoints.committed(bytes);
                 Ok(new)
             }
             Err(error) => self.after_failure(&error, new).await,
@@ -305,8 +311,7 @@ impl Writer {
     }
 
     pub(super) async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::warn!(error = error::describe(&error), "the journal was not closed in good order; it is complete");
-        }
+        self.checkpoints.close().await;
+        open::close(self.connection).await;
     }
 }

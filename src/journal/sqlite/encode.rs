@@ -162,6 +162,13 @@ impl Encoded {
     }
 }
 
+impl Encoded {
+    /// How much is bound, but for what is rare.
+    pub(super) const fn bytes(&self) -> usize {
+        self.heap.len() + self.events.len() + self.accepted.len() + self.changed.len()
+    }
+}
+
 fn pack<T>(
     layout: Layout,
     heap: &mut Vec<u8>,

@@ -8,6 +8,7 @@
 //! index       what the events of a batch add to the index of events
 //! hints       which eras may have a term
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
+//! checkpoint  the write-ahead log into the file, behind the commits
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
@@ -18,6 +19,7 @@
 mod agents;
 mod backup;
 mod cells;
+mod checkpoint;
 mod commit;
 mod encode;
 mod error;
@@ -54,6 +56,7 @@ use crate::journal::{
     InvocationPage, InvocationRecord, Journal, JournalError, Lookup, NodeRecord, Order, Restored, SessionRow,
     Verification,
 };
+use checkpoint::Checkpoints;
 use commit::Writer;
 
 /// Where the journal is, and who writes to it.
@@ -98,7 +101,9 @@ impl SqliteJournal {
         commit::prepare(&mut connection).await?;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
-        let writer = Writer::new(connection, lock, &options.node, options.salts, own_reader.clone()).await?;
+        let checkpoints = Checkpoints::start(&options.path).await?;
+        let writer =
+            Writer::new(connection, lock, &options.node, options.salts, own_reader.clone(), checkpoints).await?;
         Ok(Self { path: options.path.clone(), writer: Mutex::new(Some(writer)), reader, own_reader })
     }
 }

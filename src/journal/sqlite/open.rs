@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use crate::journal::JournalError;
-use crate::journal::sqlite::error;
+use crate::journal::sqlite::{checkpoint, error};
 
 /// Readers at once; more than these wait for each other.
 pub(super) const READERS: u32 = 4;
@@ -41,8 +41,7 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY)
-        // Rarer checkpoints are no faster and take longer each: they tripled the slowest commits.
-        .pragma("wal_autocheckpoint", "1000")
+        .pragma("wal_autocheckpoint", checkpoint::MOST_PAGES)
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", "-16384")
         // What is erased or pruned is overwritten. Always on: a page that is split leaves a copy of what was moved.
@@ -66,6 +65,13 @@ pub(super) async fn checkpointer(path: &Path) -> Result<SqliteConnection, Journa
         .connect()
         .await
         .map_err(error::unavailable)
+}
+
+/// Closes a connection. What it has committed is safe however that goes.
+pub(super) async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::warn!(error = error::describe(&error), "the journal was not closed in good order; it is complete");
+    }
 }
 
 /// Connections that only read; they never hold up the writer, nor it them.
