@@ -151,6 +151,14 @@ async fn serve(
         max_frame_bytes: settings.max_frame_bytes,
     };
 
+    // Of the few sockets that are the backend's.
+    let silence = async {
+        match role {
+            Role::Backend => Box::pin(unconfirmed.watch_silence(router)).await,
+            Role::Peer | Role::Invoke => std::future::pending().await,
+        }
+    };
+
     let stop = 'over: {
         let leave = Notify::new();
         let mut reading = pin!(reader.run(&wire, &leave));
@@ -160,7 +168,7 @@ async fn serve(
             Some(stop) = &mut reading => break 'over stop,
             stop = writer.run() => stop,
             stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => stop,
-            never = unconfirmed.watch_silence(router), if role == Role::Backend => never,
+            never = silence => never,
         };
         leave.notify_one();
         reading.await;

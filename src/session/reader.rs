@@ -210,7 +210,8 @@ impl Reader<'_> {
     async fn report(&self, reason: String, bytes: usize) {
         let session = self.session;
         let refused = Command::FrameRefused { session, reason };
-        self.router.submit(refused, bytes).await;
+        // Seldom: a socket has no room for it all the time.
+        Box::pin(self.router.submit(refused, bytes)).await;
     }
 }
 
