@@ -17,6 +17,7 @@ mod connecting;
 mod correlation;
 mod credit;
 mod dismissal;
+mod faults;
 mod feed;
 mod follow;
 mod http;
