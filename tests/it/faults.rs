@@ -5,10 +5,14 @@
 //! run. `docs/reliability.md` has what they found.
 
 pub(crate) mod checker;
+mod flapping;
+mod half_open;
 mod killed;
 pub(crate) mod load;
 pub(crate) mod notes;
+mod postgres;
 pub(crate) mod record;
+mod stopped;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

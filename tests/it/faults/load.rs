@@ -30,13 +30,24 @@ pub(crate) struct Scale {
     pub(crate) outstanding: usize,
     pub(crate) agents: usize,
     pub(crate) bodies: Bodies,
+    pub(crate) callers: Callers,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Callers {
+    All,
+    /// Only masters that leave before every answer.
+    Leaving,
 }
 
 impl Scale {
     /// 64 invocations outstanding over 8 masters and 32 agents.
-    pub(crate) const FULL: Self = Self { masters: 8, outstanding: 8, agents: 32, bodies: Bodies::All };
+    pub(crate) const FULL: Self =
+        Self { masters: 8, outstanding: 8, agents: 32, bodies: Bodies::All, callers: Callers::All };
     /// What a test of some seconds has time for.
-    pub(crate) const SHORT: Self = Self { masters: 7, outstanding: 3, agents: 10, bodies: Bodies::All };
+    pub(crate) const SHORT: Self =
+        Self { masters: 7, outstanding: 3, agents: 10, bodies: Bodies::All, callers: Callers::All };
 }
 
 /// How agents come and go, in milliseconds.
@@ -111,7 +122,7 @@ impl Load {
         let mut callers = JoinSet::new();
         for index in 0..scale.masters {
             let mut random = StdRng::from_rng(random);
-            match index % 7 {
+            match if scale.callers == Callers::Leaving { 6 } else { index % 7 } {
                 kind @ (0 | 1 | 3 | 4) => {
                     let who = match kind {
                         0 | 4 => own_socket::Who::MasterAgent,
@@ -153,6 +164,12 @@ impl Load {
     pub(crate) async fn goes_on(&mut self, more: usize) {
         let goal = self.progress().ended + more;
         self.reaches(|progress| progress.ended >= goal).await;
+    }
+
+    /// Waits until agents have made so many more connections.
+    pub(crate) async fn reconnects(&mut self, more: usize) {
+        let goal = self.progress().connections + more;
+        self.reaches(|progress| progress.connections >= goal).await;
     }
 
     /// Waits until that is so; it may take long, as long as something happens.
