@@ -13,6 +13,7 @@ pub(crate) mod notes;
 mod postgres;
 pub(crate) mod record;
 mod stopped;
+mod time;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

@@ -143,7 +143,10 @@ pub(super) fn explain_it(book: &Book<'_>, notes: &[Notes], violations: &mut Vec<
         }
         if let Some(answer) = life.end().and_then(|end| end.answer) {
             match answers.get(&(call.name, answer.name)) {
-                None => violate(Rule::Invented, format!("nobody answered {id} with {answer:?}")),
+                None => {
+                    let given = answers.keys().find(|(_, name)| *name == answer.name);
+                    violate(Rule::Invented, format!("nobody answered {id}, {acceptance:?}, with {answer:?}: {given:?}"));
+                }
                 Some(&given) if given != answer => {
                     violate(Rule::Altered, format!("{id} was answered with {given:?}, and has {answer:?}"));
                 }
