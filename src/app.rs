@@ -13,12 +13,15 @@ use crate::clock::Clock;
 use crate::config::{Config, Database, Mode};
 use crate::http::{self, Server};
 use crate::invocation::Policy;
-use crate::journal::{Journal, JournalError, Opened, Place};
+use crate::journal::{HistoryFilter, Journal, JournalError, Opened, Order, Place};
 use crate::router::{self, Router, Running};
 use crate::session::SocketSettings;
 
 /// How long to wait, once sockets are cut off and the router is done, for what takes no time as a rule.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// How far the clocks of routers that work on one journal may be from each other without anybody noticing.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
 /// Files that are open besides connections: the journal's, and what the system needs itself.
 const OTHER_FILES: usize = 64;
@@ -64,7 +67,7 @@ impl App {
                 Mode::Development => None,
             },
         };
-        let clock = journal.time().await?.map_or_else(Clock::start, Clock::start_at);
+        let clock = clock(journal.as_ref()).await?;
         let (router, running) = Router::start(Arc::clone(&journal), policy(config), clock, settings).await?;
         let server = Server::new(router.clone(), http_settings(config));
         Ok(Self { listener, server, router, running, journal, shutdown_grace: config.shutdown_grace, warnings })
@@ -104,6 +107,22 @@ impl App {
         }
         outcome
     }
+}
+
+/// Goes on from the time that the journal's database has, or the machine; but never from before what was journaled last. If
+/// the wall clock was put back meanwhile, what is open would wait for its deadline that much longer.
+async fn clock(journal: &dyn Journal) -> Result<Clock, JournalError> {
+    let now = journal.time().await?.unwrap_or_else(|| Clock::start().now());
+    let newest = journal.history(&HistoryFilter::default(), Order::Descending, None, 1).await?;
+    let newest = newest.events.first().map_or(now, |event| event.at);
+    if newest > now + CLOCKS_DIFFER {
+        tracing::warn!(
+            now = now.to_rfc3339(),
+            newest = newest.to_rfc3339(),
+            "the clock is behind the newest event; until it has caught up, times in the journal go on from there"
+        );
+    }
+    Ok(Clock::start_at(now.max(newest)))
 }
 
 /// Has everything that was taken in come to its end in the journal.

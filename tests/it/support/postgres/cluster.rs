@@ -18,16 +18,21 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        Self::with(&[])
+        Self::with(&[], None)
+    }
+
+    /// One that keeps everything in this directory.
+    pub(crate) fn start_in(directory: &Path) -> Self {
+        Self::with(&[], Some(directory))
     }
 
     /// One with a certificate.
     pub(crate) fn start_with_tls() -> Self {
-        Self::with(&["--tls"])
+        Self::with(&["--tls"], None)
     }
 
-    fn with(arguments: &[&str]) -> Self {
-        let (process, url, ca) = Process::start(arguments);
+    fn with(arguments: &[&str], directory: Option<&Path>) -> Self {
+        let (process, url, ca) = Process::start(arguments, directory);
         Self { process: Arc::new(Mutex::new(process)), server: Server::at(&url), ca }
     }
 
@@ -45,7 +50,12 @@ impl Cluster {
         self.command("stop").await;
     }
 
-    /// Starts it again; it recovers first.
+    /// Ends it in good order: whoever is connected is cut off.
+    pub(crate) async fn shut_down(&self) {
+        self.command("shutdown").await;
+    }
+
+    /// Starts it again, if it does not run; it recovers first.
     pub(crate) async fn start_again(&self) {
         self.command("start").await;
     }
@@ -76,10 +86,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(arguments: &[&str]) -> (Self, String, Option<PathBuf>) {
+    pub(super) fn start(arguments: &[&str], directory: Option<&Path>) -> (Self, String, Option<PathBuf>) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres");
         let mut child = Command::new(script)
             .args(arguments)
+            .envs(directory.map(|directory| ("TMPDIR", directory)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // An interrupt at the terminal is for the tests; this one sees that they are gone.
