@@ -16,6 +16,7 @@ mod config;
 mod connecting;
 mod correlation;
 mod credit;
+mod disk;
 mod dismissal;
 mod feed;
 mod follow;
