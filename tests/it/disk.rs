@@ -5,10 +5,10 @@
 
 mod errors;
 mod files;
-mod flips;
 mod full;
 mod image;
 mod mount;
+mod play;
 mod power_cut;
 mod slow;
 

@@ -1,1 +1,115 @@
+//! The disk takes nothing more: it is full, or has become read-only.
 
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::{Instant, sleep};
+
+use super::image::SmallDisk;
+use super::mount::run;
+use super::play::{Play, SETTINGS, check, only_reads_are_served, wait_until_ready};
+use super::rounds;
+use crate::chaos::seed;
+use crate::support::{PATIENCE, Router};
+
+async fn router_on(disk: &Path) -> Router {
+    let mut router = Router::stopped_on_a_file(SETTINGS);
+    router.set("DATABASE_URL", &format!("sqlite://{}", disk.join("journal.db").display()));
+    router.start_again().await;
+    router
+}
+
+/// Takes all the room that there is.
+fn fill(disk: &Path) -> std::path::PathBuf {
+    let path = disk.join("ballast");
+    let mut ballast = File::create(&path).unwrap();
+    for size in [1 << 20, 1 << 12, 1] {
+        while ballast.write_all(&vec![0; size]).is_ok() {}
+    }
+    let _ = ballast.sync_all();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_refuses_while_the_disk_is_full_and_goes_on_when_there_is_room() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let disk = SmallDisk::new();
+    let mut router = router_on(disk.mount().place()).await;
+    let play = Play::begin(&router, &mut random);
+    let (rounds, pid) = (rounds(2), router.pid());
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        let ballast = fill(disk.mount().place());
+        wait_until_ready(&router, false).await;
+        only_reads_are_served(&router).await;
+        sleep(Duration::from_millis(random.random_range(0..1000))).await;
+        fs::remove_file(ballast).unwrap();
+        wait_until_ready(&router, true).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(router.pid(), pid, "it never ended");
+    let (seen, events) = check(&mut router, &play.end().await).await;
+    eprintln!("{rounds} times full: {} receipts, {} ends, {events} events", seen.receipts, seen.ends);
+    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_refuses_while_its_files_cannot_be_changed() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let disk = SmallDisk::new();
+    let mut router = router_on(disk.mount().place()).await;
+    let play = Play::begin(&router, &mut random);
+    let (rounds, pid) = (rounds(2), router.pid());
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        let files = ["journal.db", "journal.db-wal"].map(|name| disk.mount().place().join(name).display().to_string());
+        run("chattr", &["+i", &files[0], &files[1]]);
+        wait_until_ready(&router, false).await;
+        only_reads_are_served(&router).await;
+        run("chattr", &["-i", &files[0], &files[1]]);
+        wait_until_ready(&router, true).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(router.pid(), pid, "it never ended");
+    let (seen, _) = check(&mut router, &play.end().await).await;
+    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}
+
+/// What Linux does with a file system whose disk fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_system_that_becomes_read_only_takes_nothing_with_it() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let mut disk = SmallDisk::new();
+    let mut router = router_on(disk.mount().place()).await;
+    let play = Play::begin(&router, &mut random);
+    let (rounds, mut refusing) = (rounds(2), 0);
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        disk.mount().abort();
+        // A sync that was under way fails, and ends the router; otherwise it refuses.
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(answer) = router.request("GET", "/health/ready", "").send().await {
+            if answer.status() == 503 {
+                refusing += 1;
+                break;
+            }
+            assert!(Instant::now() < deadline, "it goes on as if nothing had happened");
+            sleep(Duration::from_millis(20)).await;
+        }
+        router.kill();
+        disk.mount_again();
+        router.start_again().await;
+        play.move_to(&router);
+    }
+    sleep(Duration::from_millis(500)).await;
+    let (seen, events) = check(&mut router, &play.end().await).await;
+    eprintln!(
+        "{rounds} times read-only, {refusing} refusing: {} receipts, {} ends, {events} events",
+        seen.receipts, seen.ends
+    );
+    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}

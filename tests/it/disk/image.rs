@@ -11,6 +11,7 @@ use super::mount::{Mount, run, text};
 /// The sizes of files that take no more room than is written to them. XFS wants to be at least of 300 MiB.
 const SHELF: u64 = 4 << 30;
 const DISK: u64 = 256 << 20;
+const SMALL_DISK: u64 = 64 << 20;
 
 /// Where disks are kept: a file system that copies a file by sharing its blocks, all of them as of one moment.
 pub(super) struct Shelf {
@@ -78,4 +79,32 @@ impl Drop for Disk {
 
 fn blank(image: &Path, bytes: u64) {
     File::create_new(image).and_then(|file| file.set_len(bytes)).expect("a file can be made");
+}
+
+/// A disk that is soon full.
+pub(super) struct SmallDisk {
+    // Before the directory: it is mounted there.
+    mount: Option<Mount>,
+    dir: TempDir,
+}
+
+impl SmallDisk {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let image = dir.path().join("small.ext4");
+        blank(&image, SMALL_DISK);
+        run("mkfs.ext4", &["-q", "-b", "4096", &text(&image)]);
+        let mut disk = Self { mount: None, dir };
+        disk.mount_again();
+        disk
+    }
+
+    pub(super) fn mount_again(&mut self) {
+        self.mount = None;
+        self.mount = Some(Mount::of_image(&self.dir.path().join("small.ext4"), &self.dir.path().join("small")));
+    }
+
+    pub(super) fn mount(&self) -> &Mount {
+        self.mount.as_ref().expect("it is mounted")
+    }
 }

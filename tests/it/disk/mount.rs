@@ -11,17 +11,8 @@ pub(super) struct Mount {
 impl Mount {
     /// The file system in a file.
     pub(super) fn of_image(image: &Path, place: &Path) -> Self {
-        Self::new(place, &["-o", "loop", &text(image)])
-    }
-
-    /// One in memory, of so many bytes.
-    pub(super) fn in_memory(place: &Path, bytes: usize) -> Self {
-        Self::new(place, &["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"])
-    }
-
-    fn new(place: &Path, what: &[&str]) -> Self {
         std::fs::create_dir_all(place).expect("a folder can be made");
-        run("mount", &[what, &[&text(place)]].concat());
+        run("mount", &["-o", "loop", &text(image), &text(place)]);
         Self { place: place.to_owned() }
     }
 
