@@ -18,6 +18,7 @@ mod correlation;
 mod credit;
 mod disk;
 mod dismissal;
+mod faults;
 mod feed;
 mod follow;
 mod http;
