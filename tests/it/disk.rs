@@ -5,6 +5,7 @@
 
 mod errors;
 mod files;
+mod flips;
 mod full;
 mod image;
 mod mount;

@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Of a journal in a SQLite file.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         match self {
             Self::Sqlite(folder) => folder.path().join("journal.db"),
             Self::Postgres(_) => panic!("it is not in a file"),
