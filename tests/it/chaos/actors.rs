@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::support::{Incoming, ML_KEY, Socket, agent_id, answer, registration};
 
-/// Where the routers are at present, and whether the play goes on. What is received once it is over, nobody notes.
+/// Where the routers are at present, and whether the play goes on.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) addresses: watch::Receiver<Vec<SocketAddr>>,
@@ -106,9 +106,6 @@ impl Agent {
             let Some(delivery) = frame(socket, until).await else {
                 return;
             };
-            if !stage.is_open() {
-                return;
-            }
             if delivery.get("request_payload").is_none() {
                 continue;
             }
@@ -173,9 +170,9 @@ impl Caller {
         } {
             let until = Instant::now() + Duration::from_millis(self.random.random_range(200..3000));
             while stage.is_open() && Instant::now() < until && self.ask(&socket).await {
-                self.listen(&stage, &mut socket, &mut notes).await;
+                self.listen(&mut socket, &mut notes).await;
             }
-            let _ = timeout(Duration::from_millis(100), self.listen(&stage, &mut socket, &mut notes)).await;
+            let _ = timeout(Duration::from_millis(100), self.listen(&mut socket, &mut notes)).await;
         }
         notes
     }
@@ -192,12 +189,9 @@ impl Caller {
         socket.send_text(&frame.to_string()).await
     }
 
-    async fn listen(&mut self, stage: &Stage, socket: &mut Socket, notes: &mut Notes) {
+    async fn listen(&mut self, socket: &mut Socket, notes: &mut Notes) {
         let until = Instant::now() + Duration::from_millis(self.random.random_range(1..20));
         while let Some(told) = frame(socket, until).await {
-            if !stage.is_open() {
-                return;
-            }
             let Some(id) = told["invocation_id"].as_str().map(str::to_owned) else {
                 continue;
             };

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use tokio::time::sleep;
 
-use super::play::{Play, SETTINGS, check, only_reads_are_served, wait_until_ready};
-use super::rounds;
-use crate::chaos::seed;
+use super::play::{begin, check, only_reads_are_served, wait_until_ready};
+use crate::faults::load::SETTINGS;
+use crate::faults::{Length, seeded};
 use crate::support::Router;
 use crate::support::strace::{Injection, SYNCS};
 
@@ -17,19 +16,21 @@ const WRITES: &str = "write,pwrite64";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_ends_when_a_sync_fails() {
-    let mut random = StdRng::seed_from_u64(seed());
-    let mut router = Router::on_a_file(SETTINGS).await;
-    let play = Play::begin(&router, &mut random);
-    let (rounds, mut injected) = (rounds(2), 0);
+    let mut random = seeded();
+    let length = Length::chosen(2);
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, mut injected) = (length.cycles, 0);
     for _ in 0..rounds {
-        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
         let how = format!("error=EIO:when={}+", random.random_range(1..4));
         let failing = Injection::into(router.pid(), SYNCS, &how, &[]);
         router.failed().await;
         injected += failing.count();
         drop(failing);
         router.start_again().await;
-        play.move_to(&router);
+        load.moves_to(vec![router.address()]);
     }
     assert_eq!(
         router.log().matches("the journal failed in the middle of a commit").count(),
@@ -37,23 +38,22 @@ async fn a_router_ends_when_a_sync_fails() {
         "{}",
         router.log()
     );
-    sleep(Duration::from_millis(500)).await;
-    let (seen, events) = check(&mut router, &play.end().await).await;
-    eprintln!(
-        "{rounds} ends, {injected} syncs failed: {} receipts, {} ends, {events} events",
-        seen.receipts, seen.ends
-    );
+    load.goes_on(20).await;
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} ends, {injected} syncs failed: {seen}");
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_refuses_while_writes_fail_and_goes_on_when_they_do_not() {
-    let mut random = StdRng::seed_from_u64(seed());
-    let mut router = Router::on_a_file(SETTINGS).await;
-    let play = Play::begin(&router, &mut random);
-    let (rounds, mut injected, pid) = (rounds(2), 0, router.pid());
+    let mut random = seeded();
+    let length = Length::chosen(2);
+    let router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, mut injected, pid) = (length.cycles, 0, router.pid());
     for _ in 0..rounds {
-        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
         let folder = router.dir().to_owned();
         let files = ["journal.db", "journal.db-wal", "journal.db-shm"].map(|name| folder.join(name));
         let how = format!("error=EIO:when={}+", random.random_range(1..100));
@@ -65,12 +65,9 @@ async fn a_router_refuses_while_writes_fail_and_goes_on_when_they_do_not() {
         drop(failing);
         wait_until_ready(&router, true).await;
     }
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on(20).await;
     assert_eq!(router.pid(), pid);
-    let (seen, events) = check(&mut router, &play.end().await).await;
-    eprintln!(
-        "{rounds} outages, {injected} writes failed: {} receipts, {} ends, {events} events",
-        seen.receipts, seen.ends
-    );
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} outages, {injected} writes failed: {seen}");
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }

@@ -4,30 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::time::sleep;
 
-use super::play::{Play, SETTINGS, check, only_reads_are_served, wait_until_ready};
-use crate::chaos::seed;
+use super::play::{begin, check, only_reads_are_served, wait_until_ready};
+use crate::faults::load::SETTINGS;
+use crate::faults::{Length, seeded};
 use crate::support::{Peer, Router, agent_id, printed};
 
 fn beside(router: &Router, ending: &str) -> PathBuf {
     format!("{}{ending}", router.journal().display()).into()
 }
 
-async fn some_play() -> Duration {
-    let some = Duration::from_millis(500);
-    sleep(some).await;
-    some
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_that_is_moved_away_is_not_written_to_until_it_is_back() {
-    let mut random = StdRng::seed_from_u64(seed());
-    let mut router = Router::on_a_file(SETTINGS).await;
-    let play = Play::begin(&router, &mut random);
-    some_play().await;
+    let mut random = seeded();
+    let router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, Length::chosen(1), &mut random);
+    load.goes_on(20).await;
     let elsewhere = router.dir().join("elsewhere");
     fs::rename(router.journal(), &elsewhere).unwrap();
     wait_until_ready(&router, false).await;
@@ -38,8 +31,8 @@ async fn a_journal_that_is_moved_away_is_not_written_to_until_it_is_back() {
     only_reads_are_served(&router).await;
     fs::rename(&elsewhere, router.journal()).unwrap();
     wait_until_ready(&router, true).await;
-    some_play().await;
-    let (seen, _) = check(&mut router, &play.end().await).await;
+    load.goes_on(20).await;
+    let seen = check(&router, load).await;
     assert!(seen.receipts > 20 && seen.ends > 20, "too little happened");
 }
 
@@ -69,18 +62,18 @@ async fn a_journal_that_is_removed_can_still_be_read_and_is_missed_at_the_next_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_that_loses_a_file_beside_its_journal_ends_and_loses_nothing() {
-    let mut random = StdRng::seed_from_u64(seed());
-    let mut router = Router::on_a_file(SETTINGS).await;
-    let play = Play::begin(&router, &mut random);
+    let mut random = seeded();
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, Length::chosen(1), &mut random);
     for ending in ["-wal", "-shm", ".lock"] {
-        some_play().await;
+        load.goes_on(20).await;
         fs::remove_file(beside(&router, ending)).unwrap();
         router.failed().await;
         assert!(router.log().contains("while this router was using it"), "{ending}: {}", router.log());
         router.start_again().await;
-        play.move_to(&router);
+        load.moves_to(vec![router.address()]);
     }
-    let (seen, _) = check(&mut router, &play.end().await).await;
+    let seen = check(&router, load).await;
     assert!(seen.receipts > 20 && seen.ends > 20, "too little happened");
 }
 

@@ -8,11 +8,10 @@ use std::path::Path;
 
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader};
 use agent_router::journal::{Journal, JournalError, Verification};
+use rand::Rng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-use super::rounds;
-use crate::chaos::seed;
+use crate::faults::{Length, seeded};
 use fixture::Fixture;
 use served::served;
 
@@ -95,9 +94,9 @@ async fn flip(fixture: &Fixture, file: &str, flips: usize, random: &mut StdRng) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_of_the_database_is_found_or_harmless() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = seeded();
     let fixture = Fixture::folded().await;
-    let flips = 20 * rounds(4);
+    let flips = 10 * Length::chosen(4).cycles;
     let (found, harmless) = flip(&fixture, "journal.db", flips, &mut random).await;
     eprintln!("{flips} flips: {found} found, {harmless} harmless");
     assert_eq!(found + harmless, flips, "something that is not true is served");
@@ -106,9 +105,9 @@ async fn a_flipped_bit_of_the_database_is_found_or_harmless() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_of_the_log_is_found_or_harmless() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = seeded();
     let fixture = Fixture::with_log().await;
-    let flips = 20 * rounds(4);
+    let flips = 10 * Length::chosen(4).cycles;
     let (found, harmless) = flip(&fixture, "journal.db-wal", flips, &mut random).await;
     eprintln!("{flips} flips: {found} found, {harmless} harmless");
     assert_eq!(found + harmless, flips, "something that is not true is served");

@@ -5,19 +5,18 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use tokio::time::{Instant, sleep};
 
 use super::image::SmallDisk;
 use super::mount::run;
-use super::play::{Play, SETTINGS, check, only_reads_are_served, wait_until_ready};
-use super::rounds;
-use crate::chaos::seed;
+use super::play::{begin, check, only_reads_are_served, wait_until_ready};
+use crate::faults::load::SETTINGS;
+use crate::faults::{Length, seeded};
 use crate::support::{PATIENCE, Router};
 
 async fn router_on(disk: &Path) -> Router {
-    let mut router = Router::stopped_on_a_file(SETTINGS);
+    let mut router = Router::stopped_on_a_file(&SETTINGS);
     router.set("DATABASE_URL", &format!("sqlite://{}", disk.join("journal.db").display()));
     router.start_again().await;
     router
@@ -36,13 +35,15 @@ fn fill(disk: &Path) -> std::path::PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_refuses_while_the_disk_is_full_and_goes_on_when_there_is_room() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = seeded();
+    let length = Length::chosen(2);
     let disk = SmallDisk::new();
-    let mut router = router_on(disk.mount().place()).await;
-    let play = Play::begin(&router, &mut random);
-    let (rounds, pid) = (rounds(2), router.pid());
+    let router = router_on(disk.mount().place()).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, pid) = (length.cycles, router.pid());
     for _ in 0..rounds {
-        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
         let ballast = fill(disk.mount().place());
         wait_until_ready(&router, false).await;
         only_reads_are_served(&router).await;
@@ -50,22 +51,24 @@ async fn a_router_refuses_while_the_disk_is_full_and_goes_on_when_there_is_room(
         fs::remove_file(ballast).unwrap();
         wait_until_ready(&router, true).await;
     }
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on(20).await;
     assert_eq!(router.pid(), pid, "it never ended");
-    let (seen, events) = check(&mut router, &play.end().await).await;
-    eprintln!("{rounds} times full: {} receipts, {} ends, {events} events", seen.receipts, seen.ends);
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} times full: {seen}");
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_refuses_while_its_files_cannot_be_changed() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = seeded();
+    let length = Length::chosen(2);
     let disk = SmallDisk::new();
-    let mut router = router_on(disk.mount().place()).await;
-    let play = Play::begin(&router, &mut random);
-    let (rounds, pid) = (rounds(2), router.pid());
+    let router = router_on(disk.mount().place()).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, pid) = (length.cycles, router.pid());
     for _ in 0..rounds {
-        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
         let files = ["journal.db", "journal.db-wal"].map(|name| disk.mount().place().join(name).display().to_string());
         run("chattr", &["+i", &files[0], &files[1]]);
         wait_until_ready(&router, false).await;
@@ -73,22 +76,24 @@ async fn a_router_refuses_while_its_files_cannot_be_changed() {
         run("chattr", &["-i", &files[0], &files[1]]);
         wait_until_ready(&router, true).await;
     }
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on(20).await;
     assert_eq!(router.pid(), pid, "it never ended");
-    let (seen, _) = check(&mut router, &play.end().await).await;
+    let seen = check(&router, load).await;
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
 /// What Linux does with a file system whose disk fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_system_that_becomes_read_only_takes_nothing_with_it() {
-    let mut random = StdRng::seed_from_u64(seed());
+    let mut random = seeded();
+    let length = Length::chosen(2);
     let mut disk = SmallDisk::new();
     let mut router = router_on(disk.mount().place()).await;
-    let play = Play::begin(&router, &mut random);
-    let (rounds, mut refusing) = (rounds(2), 0);
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, mut refusing) = (length.cycles, 0);
     for _ in 0..rounds {
-        sleep(Duration::from_millis(random.random_range(100..800))).await;
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
         disk.mount().abort();
         // A sync that was under way fails, and ends the router; otherwise it refuses.
         let deadline = Instant::now() + PATIENCE;
@@ -103,13 +108,10 @@ async fn a_file_system_that_becomes_read_only_takes_nothing_with_it() {
         router.kill();
         disk.mount_again();
         router.start_again().await;
-        play.move_to(&router);
+        load.moves_to(vec![router.address()]);
     }
-    sleep(Duration::from_millis(500)).await;
-    let (seen, events) = check(&mut router, &play.end().await).await;
-    eprintln!(
-        "{rounds} times read-only, {refusing} refusing: {} receipts, {} ends, {events} events",
-        seen.receipts, seen.ends
-    );
+    load.goes_on(20).await;
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} times read-only, {refusing} refusing: {seen}");
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
