@@ -3,7 +3,10 @@
 //! The events are covered by the chain and a row is not. So a row is worth what its events say, and a check plays them again,
 //! by the rules by which they came about.
 
+use std::time::Duration;
+
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
@@ -120,9 +123,8 @@ impl Fold {
                 row.deliver(later.session?, at, later.plain);
             }
             EventKind::InvocationStarted if later.adopted => {
-                if row.unreceipted > 0 || row.receipted || !matches!(row.state, State::Queued { .. }) {
-                    row.adopt(later.session?);
-                }
+                let may_be = row.unreceipted > 0 || row.receipted || !matches!(row.state, State::Queued { .. });
+                (may_be && row.adopt(later.session?)).then_some(())?;
             }
             EventKind::InvocationStarted => drop(row.receipt(later.attempt?)),
             EventKind::InvocationInterrupted => row.interrupt(moment(&later.until?)?),
@@ -149,7 +151,6 @@ impl Fold {
     /// The column in which a row is not what the events amount to.
     pub(super) fn disagreement(&self, row: &Invocation) -> Option<&'static str> {
         let (told, facts) = (&self.row, &self.facts);
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let key = row.key.as_ref();
         let columns = [
             ("agent_id", row.agent == told.agent),
@@ -159,8 +160,8 @@ impl Fold {
             ("accepted", row.accepted == told.accepted),
             ("accepted_at", row.accepted_at == told.accepted_at),
             ("body_bytes", self.bytes.is_none_or(|bytes| bytes == row.body_bytes)),
-            ("ttl", millis(row.terms.ttl) == facts.ttl_ms),
-            ("deadline", millis(row.terms.deadline.since(row.accepted_at)) == facts.deadline_ms),
+            ("ttl", row.terms.ttl == Duration::from_millis(facts.ttl_ms)),
+            ("deadline", row.terms.deadline == row.accepted_at + Duration::from_millis(facts.deadline_ms)),
             ("max_attempts", row.terms.max_attempts == told.terms.max_attempts),
             ("idempotency_key", key.map(|key| &*key.key) == facts.idempotency_key.as_deref()),
             ("key_digest", self.asked.is_none_or(|asked| key.is_none_or(|key| key.digest == asked))),
@@ -200,8 +201,8 @@ fn digest_of_request(body: &[u8]) -> Option<[u8; 32]> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
-        request_payload: Option<&'a serde_json::value::RawValue>,
+        request_payload: Option<&'a RawValue>,
     }
     let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    Some(Sha256::digest(body.request_payload.map(|raw| raw.get()).unwrap_or_default()).into())
+    Some(Sha256::digest(body.request_payload.map(RawValue::get).unwrap_or_default()).into())
 }

@@ -1,20 +1,18 @@
 //! The power is cut: what the disk had at that moment is all there is, and everything that any client had received is in it.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::image::{Disk, Shelf};
 use crate::faults::checker::{Seen, check_all};
 use crate::faults::load::{Load, Pace, SETTINGS, Scale};
-use crate::faults::notes::{Note, Notes};
+use crate::faults::notes::Note;
 use crate::faults::record::Record;
 use crate::faults::{Length, seeded};
 use crate::support::Router;
@@ -24,23 +22,19 @@ use crate::support::strace::{Injection, SYNCS};
 const ACT: usize = 10;
 /// How soon after its very first start a router loses its power, at the latest.
 const FIRST_MOMENTS: Duration = Duration::from_millis(150);
-/// Within this, clients have read what a router that is gone had sent.
-const READ: Duration = Duration::from_millis(100);
 
 /// A router on disks whose power is cut.
 struct Machine {
     router: Router,
     shelf: Shelf,
     disk: Disk,
-    /// What was received from a cut on, until the router was gone, was not promised.
-    lost: Vec<Range<Instant>>,
 }
 
 impl Machine {
     fn new() -> Self {
         let shelf = Shelf::new();
         let disk = shelf.disk();
-        let mut machine = Self { router: Router::stopped_on_a_file(&SETTINGS), shelf, disk, lost: Vec::new() };
+        let mut machine = Self { router: Router::stopped_on_a_file(&SETTINGS), shelf, disk };
         machine.use_disk();
         machine
     }
@@ -57,25 +51,17 @@ impl Machine {
     }
 
     /// Cuts the power while the router runs; it is gone then, and has the disk as it was.
-    async fn cut(&mut self) {
-        let from = Instant::now();
+    fn cut(&mut self) {
+        // Nothing is sent any more, as if the machine had no power. What the system is writing, it goes on writing.
+        self.router.pause();
         let disk = self.shelf.cut(&self.disk);
-        self.goes_down(from, disk).await;
+        self.goes_down(disk);
     }
 
-    async fn goes_down(&mut self, from: Instant, disk: Disk) {
+    fn goes_down(&mut self, disk: Disk) {
         self.router.kill();
-        sleep(READ).await;
-        self.lost.push(from..Instant::now());
         self.disk = disk;
         self.use_disk();
-    }
-
-    /// What clients wrote down, without what they received when the power was gone.
-    async fn notes(&self, load: Load) -> Vec<Notes> {
-        let mut notes = load.stop().await;
-        notes.iter_mut().for_each(|notes| notes.forget(&self.lost));
-        notes
     }
 }
 
@@ -93,13 +79,12 @@ async fn what_was_received_before_a_power_cut_is_in_the_journal() {
         for _ in 0..cuts {
             load.goes_on(20).await;
             sleep(Duration::from_millis(random.random_range(0..1_000))).await;
-            machine.cut().await;
+            machine.cut();
             machine.router.start_again().await;
             load.moves_to(vec![machine.router.address()]);
         }
         load.goes_on(20).await;
-        let notes = machine.notes(load).await;
-        let findings = check_all(&machine.router, &mut record, &notes).await;
+        let findings = check_all(&machine.router, &mut record, &load.stop().await).await;
         eprintln!("{left} cuts left; {}", findings.seen);
         findings.expect_none();
         total.add(findings.seen);
@@ -109,32 +94,33 @@ async fn what_was_received_before_a_power_cut_is_in_the_journal() {
     assert!(total.receipts > 20 * length.cycles && total.ends > 20 * length.cycles, "too little happened");
 }
 
-/// Starts the router for the very first time and cuts its power, so long after the process began or after it serves.
-async fn cut_in_the_first_moments(machine: &mut Machine, serving: bool, random: &mut StdRng) -> Seen {
+/// Starts the router for the very first time and cuts its power: so long after the process began, or after it served and
+/// clients came.
+async fn cut_in_the_first_moments(machine: &mut Machine, serves: bool, random: &mut StdRng) -> Seen {
     machine.begin_anew();
     let after = random.random_range(Duration::ZERO..FIRST_MOMENTS);
-    let (tells, mut told) = watch::channel(false);
-    let (router, shelf, disk) = (&mut machine.router, &machine.shelf, &machine.disk);
-    let play = async {
-        router.start_again().await;
-        tells.send_replace(true);
-        Load::start(vec![router.address()], Scale::SHORT, &Pace::default(), random)
-    };
-    let cut = async {
-        if serving {
-            told.wait_for(|serves| *serves).await.expect("it starts");
-        }
+    let start = |router: &Router, random| Load::start(vec![router.address()], Scale::SHORT, &Pace::default(), random);
+    let mut load = if serves {
+        machine.router.start_again().await;
+        let load = start(&machine.router, random);
         sleep(after).await;
-        let from = Instant::now();
-        (from, shelf.cut(disk))
+        machine.cut();
+        machine.router.start_again().await;
+        load.moves_to(vec![machine.router.address()]);
+        load
+    } else {
+        let (router, shelf, disk) = (&mut machine.router, &machine.shelf, &machine.disk);
+        let cut = async {
+            sleep(after).await;
+            shelf.cut(disk)
+        };
+        let ((), disk) = tokio::join!(router.start_again(), cut);
+        machine.goes_down(disk);
+        machine.router.start_again().await;
+        start(&machine.router, random)
     };
-    let (mut load, (from, disk)) = tokio::join!(play, cut);
-    machine.goes_down(from, disk).await;
-    machine.router.start_again().await;
-    load.moves_to(vec![machine.router.address()]);
     load.goes_on(10).await;
-    let notes = machine.notes(load).await;
-    let findings = check_all(&machine.router, &mut Record::default(), &notes).await;
+    let findings = check_all(&machine.router, &mut Record::default(), &load.stop().await).await;
     findings.expect_none();
     machine.router.stop().await;
     findings.seen
@@ -164,25 +150,19 @@ async fn a_power_cut_loses_what_was_received_if_commits_are_not_synced() {
         let unsynced = Injection::into(machine.router.pid(), SYNCS, "retval=0", &[&log]);
         let mut load = Load::start(vec![machine.router.address()], Scale::SHORT, &Pace::default(), &mut random);
         load.goes_on(20).await;
-        machine.cut().await;
+        machine.cut();
         assert!(unsynced.count() > 0, "nothing was to be synced");
         let kept = accepted(&machine.router);
-        // What is left may be no journal at all: the load goes on with another.
+        // What is left may be no journal at all: the load ends with another.
         machine.begin_anew();
         machine.router.start_again().await;
         load.moves_to(vec![machine.router.address()]);
-        let cut = machine.lost.last().expect("the power was cut").start;
-        for mut notes in load.stop().await {
-            notes.forget(&[cut..Instant::now()]);
-            let receipts = notes.notes.iter().filter_map(|note| match note {
-                Note::Accepted { invocation } => Some(*invocation),
-                _ => None,
-            });
-            for invocation in receipts {
-                received += 1;
-                lost += usize::from(!kept.contains(&invocation));
-            }
-        }
+        let notes = load.stop().await;
+        let all = notes.iter().flat_map(|notes| &notes.notes).filter_map(receipt);
+        let since = accepted(&machine.router);
+        let before: Vec<_> = all.filter(|invocation| !since.contains(invocation)).collect();
+        received += before.len();
+        lost += before.iter().filter(|invocation| !kept.contains(*invocation)).count();
         machine.router.stop().await;
     }
     eprintln!("{cuts} cuts: {lost} of {received} receipts lost");
@@ -196,4 +176,12 @@ fn accepted(router: &Router) -> BTreeSet<Uuid> {
     let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
     let accepted = events.filter(|event| event["kind"] == "invocation.accepted");
     accepted.filter_map(|event| event["invocation_id"].as_str().and_then(|id| id.parse().ok())).collect()
+}
+
+/// The invocation that a client was told is accepted.
+fn receipt(note: &Note) -> Option<Uuid> {
+    match note {
+        Note::Accepted { invocation } => Some(*invocation),
+        _ => None,
+    }
 }

@@ -1,10 +1,7 @@
 //! What clients write down: each thing that they sent before they send it, and each thing that they saw before they do
 //! anything else.
 
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::ops::Range;
-use std::time::Instant;
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -109,58 +106,5 @@ pub(crate) struct Told {
 pub(crate) struct Notes {
     /// Its own id, if it is an agent.
     pub(crate) agent: Option<Uuid>,
-    pub(crate) notes: Pages,
-}
-
-/// Notes in their order, each with when it was made.
-#[derive(Debug, Default)]
-pub(crate) struct Pages(Vec<(Instant, Note)>);
-
-impl Pages {
-    pub(crate) fn push(&mut self, note: Note) {
-        self.0.push((Instant::now(), note));
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Note> {
-        self.0.iter().map(|(_, note)| note)
-    }
-}
-
-impl<'a> IntoIterator for &'a Pages {
-    type Item = &'a Note;
-    type IntoIter = std::iter::Map<std::slice::Iter<'a, (Instant, Note)>, fn(&(Instant, Note)) -> &Note>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter().map(|(_, note)| note)
-    }
-}
-
-impl From<Vec<Note>> for Pages {
-    fn from(notes: Vec<Note>) -> Self {
-        Self(notes.into_iter().map(|note| (Instant::now(), note)).collect())
-    }
-}
-
-impl Notes {
-    /// Forgets what was received at such times: it was never promised. What was sent was sent.
-    pub(crate) fn forget(&mut self, times: &[Range<Instant>]) {
-        let is_forgotten = |at: &Instant| times.iter().any(|times| times.contains(at));
-        let mut accepted = BTreeSet::new();
-        for (at, note) in &self.notes.0 {
-            if let Note::Accepted { invocation } = note
-                && is_forgotten(at)
-            {
-                accepted.insert(*invocation);
-            }
-        }
-        self.notes.0.retain(|(at, note)| match note {
-            Note::Asked { .. } | Note::Answered { .. } => true,
-            Note::Missing { invocation } => !accepted.contains(invocation) && !is_forgotten(at),
-            Note::Accepted { .. }
-            | Note::Ended { .. }
-            | Note::Delivered { .. }
-            | Note::Counted { .. }
-            | Note::Heard { .. } => !is_forgotten(at),
-        });
-    }
+    pub(crate) notes: Vec<Note>,
 }

@@ -150,7 +150,7 @@ fn violations(
     second: Vec<Note>,
 ) -> Vec<Violation> {
     let notes = [(None, caller), (None, backend), (Some(PLAIN), plain), (Some(SECOND), second)]
-        .map(|(agent, notes)| Notes { agent, notes: notes.into() });
+        .map(|(agent, notes)| Notes { agent, notes });
     check(record, &notes).violations
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::super::notes::{Mark, Note, Notes, Pages, Told, new_text};
+use super::super::notes::{Mark, Note, Notes, Told, new_text};
 use super::Pace;
 use super::stage::{Act, Came, Stage, next, send};
 use crate::support::{Socket, answer, registration};
@@ -60,7 +60,7 @@ struct Mind {
 impl Agent {
     pub(super) async fn play(mut self, stage: Stage) -> Notes {
         let id = self.id.to_string();
-        let mut mind = Mind { notes: Notes { agent: Some(self.id), notes: Pages::default() }, ..Mind::default() };
+        let mut mind = Mind { notes: Notes { agent: Some(self.id), notes: Vec::new() }, ..Mind::default() };
         while let Some(mut socket) =
             stage.connect(Act::Ending, &[("x-custom-authorization", &id)], &mut self.random).await
         {
