@@ -148,6 +148,11 @@ impl Fold {
         self.row.state = State::Finished(Finished { outcome, at: deed.at, answer });
     }
 
+    /// Whether somebody may still have to be told its end.
+    fn may_be_owed(&self, row: &Invocation) -> bool {
+        !self.told && !row.is_open() && matches!(row.origin, Origin::Socket { .. })
+    }
+
     /// The column in which a row is not what the events amount to.
     pub(super) fn disagreement(&self, row: &Invocation) -> Option<&'static str> {
         let (told, facts) = (&self.row, &self.facts);
@@ -174,7 +179,7 @@ impl Fold {
             ("receipted", row.receipted == told.receipted),
             ("delivered_at", row.delivered_at == told.delivered_at),
             ("plain_unanswered", told.plain_unanswered || !row.plain_unanswered),
-            ("reply", row.reply == Reply::None || !self.told && !row.is_open()),
+            ("reply", row.reply == Reply::None || self.may_be_owed(row)),
         ];
         columns.into_iter().find_map(|(column, agrees)| (!agrees).then_some(column))
     }

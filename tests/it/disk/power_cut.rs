@@ -137,6 +137,33 @@ async fn a_router_that_had_just_begun_survives_a_power_cut() {
     eprintln!("{cuts} cuts; {total}");
 }
 
+/// SQLite does not say that folding the log into the file failed, and need not: it is done again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_could_not_be_folded_in_is_still_there_after_a_power_cut() {
+    let mut random = seeded();
+    let length = Length::chosen(1);
+    let mut machine = Machine::new();
+    machine.router.start_again().await;
+    let mut load = Load::start(vec![machine.router.address()], length.scale, &Pace::default(), &mut random);
+    let mut failed = 0;
+    for _ in 0..length.cycles {
+        let file = machine.disk.place().join("journal.db");
+        let failing = Injection::into(machine.router.pid(), SYNCS, "error=EIO", &[&file]);
+        while failing.count() == 0 {
+            load.goes_on(20).await;
+        }
+        load.goes_on(20).await;
+        machine.cut();
+        failed += failing.count();
+        machine.router.start_again().await;
+        load.moves_to(vec![machine.router.address()]);
+    }
+    load.goes_on(20).await;
+    let findings = check_all(&machine.router, &mut Record::default(), &load.stop().await).await;
+    eprintln!("{} cuts, {failed} syncs of the file failed; {}", length.cycles, findings.seen);
+    findings.expect_none();
+}
+
 /// The control: with a write-ahead log that is not synced by a commit, as with `synchronous=NORMAL`, what was received is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_loses_what_was_received_if_commits_are_not_synced() {
