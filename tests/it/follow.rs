@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::chaos::actors::{Agent, Caller, Stage};
-use crate::chaos::seed;
-use crate::support::{AUDITOR_KEY, PATIENCE, Router, agent_id};
+use crate::faults::load::{Load, Pace, SETTINGS, Scale};
+use crate::faults::notes::Bodies;
+use crate::faults::seeded;
+use crate::support::{AUDITOR_KEY, PATIENCE, Router};
 
 const RESTARTS: usize = 20;
 const RECONNECTS: usize = 100;
@@ -68,33 +69,16 @@ impl Follower {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_position_comes_once_over_restarts_and_reconnects() {
-    let mut random = StdRng::seed_from_u64(seed());
-    let mut router = Router::with(&[
-        ("RESUME_GRACE", "500ms"),
-        ("AGENT_GRACE", "30s"),
-        ("DRAIN_DELAY", "50ms"),
-        ("DEFAULT_TTL", "3s"),
-        ("DEFAULT_DEADLINE", "6s"),
-    ])
-    .await;
-    let (addresses, stage_addresses) = watch::channel(vec![router.address()]);
-    let (playing, stage_playing) = watch::channel(true);
-    let stage = Stage { addresses: stage_addresses.clone(), playing: stage_playing };
-    let agents: Vec<_> = (0..3).map(|_| agent_id()).collect();
-    let mut actors = JoinSet::new();
-    for id in &agents {
-        let agent = Agent { id: id.clone(), is_version_2: true, random: StdRng::from_rng(&mut random) };
-        actors.spawn(agent.play(stage.clone()));
-    }
-    for index in 0..2 {
-        let caller = Caller { index, agents: agents.clone(), random: StdRng::from_rng(&mut random) };
-        actors.spawn(caller.play(stage.clone()));
-    }
+    let mut random = seeded();
+    let mut router = Router::with(&SETTINGS).await;
+    // A follower that breaks off must be able to get each event whole in between.
+    let scale = Scale { bodies: Bodies::Small, ..Scale::SHORT };
+    let load = Load::start(vec![router.address()], scale, &Pace::default(), &mut random);
     let (seen, mut watched) = watch::channel(Vec::new());
     let (counted, mut connections) = watch::channel(0);
     let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS can be built");
     let random_of_follower = StdRng::from_rng(&mut random);
-    let follower = Follower { http, addresses: stage_addresses, seen, random: random_of_follower, connections: 0 };
+    let follower = Follower { http, addresses: load.addresses(), seen, random: random_of_follower, connections: 0 };
     let mut following = JoinSet::new();
     following.spawn(follower.follow(counted));
 
@@ -106,12 +90,11 @@ async fn every_position_comes_once_over_restarts_and_reconnects() {
             router.stop().await;
         }
         router.start_again().await;
-        addresses.send_replace(vec![router.address()]);
+        load.moves_to(vec![router.address()]);
     }
     let enough = connections.wait_for(|connections| *connections > RECONNECTS);
     tokio::time::timeout(PATIENCE, enough).await.expect("it reconnects").expect("it follows");
-    playing.send_replace(false);
-    actors.join_all().await;
+    load.stop().await;
 
     let (_, head) = router.get("/v1/history/head").await;
     let head = head["position"].as_i64().expect("a head has its position");

@@ -9,7 +9,6 @@ mod answers;
 mod asyncapi;
 mod bad_frames;
 mod callers;
-mod chaos;
 mod clients;
 mod command_line;
 mod config;

@@ -22,7 +22,7 @@ async fn nothing_is_lost_however_often_the_router_is_killed() {
     let length = Length::chosen(4);
     let mut router = Router::with(&SETTINGS).await;
     let (mut record, mut total) = (Record::default(), Seen::default());
-    let (mut left, mut slowest) = (length.cycles, Duration::ZERO);
+    let (mut left, mut orderly, mut slowest) = (length.cycles, 0, Duration::ZERO);
     while left > 0 {
         let cycles = left.min(ACT);
         left -= cycles;
@@ -30,6 +30,12 @@ async fn nothing_is_lost_however_often_the_router_is_killed() {
         for _ in 0..cycles {
             load.goes_on(20).await;
             sleep(Duration::from_millis(random.random_range(0..1_000))).await;
+            if random.random_bool(0.2) {
+                // The next start is killed soon.
+                router.restart().await;
+                load.moves_to(vec![router.address()]);
+                orderly += 1;
+            }
             router.kill();
             sleep(Duration::from_millis(random.random_range(0..300))).await;
             let started = Instant::now();
@@ -49,8 +55,8 @@ async fn nothing_is_lost_however_often_the_router_is_killed() {
         total.add(findings.seen);
         record.begin_anew();
     }
-    eprintln!("{} cycles; {total}; slowest start {slowest:?}", length.cycles);
+    eprintln!("{} kills, {orderly} orderly restarts; {total}; slowest start {slowest:?}", length.cycles);
     assert!(total.receipts > 20 * length.cycles && total.ends > 20 * length.cycles, "too little happened");
-    assert_eq!(record.count("node.started"), length.cycles + 1);
+    assert_eq!(record.count("node.started"), length.cycles + orderly + 1);
     assert!(slowest < READY, "ready after {slowest:?}");
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::notes::Notes;
+use super::notes::{Bodies, Notes};
 use crate::support::PATIENCE;
 use agents::{Agent, Temper};
 use callers::{one_by_one, over_http, own_socket};
@@ -29,13 +29,14 @@ pub(crate) struct Scale {
     /// How many invocations each master keeps outstanding.
     pub(crate) outstanding: usize,
     pub(crate) agents: usize,
+    pub(crate) bodies: Bodies,
 }
 
 impl Scale {
     /// 64 invocations outstanding over 8 masters and 32 agents.
-    pub(crate) const FULL: Self = Self { masters: 8, outstanding: 8, agents: 32 };
+    pub(crate) const FULL: Self = Self { masters: 8, outstanding: 8, agents: 32, bodies: Bodies::All };
     /// What a test of some seconds has time for.
-    pub(crate) const SHORT: Self = Self { masters: 7, outstanding: 3, agents: 10 };
+    pub(crate) const SHORT: Self = Self { masters: 7, outstanding: 3, agents: 10, bodies: Bodies::All };
 }
 
 /// How agents come and go, in milliseconds.
@@ -94,6 +95,7 @@ impl Load {
             act: stage_act,
             progress: Arc::new(stage_progress),
             agents: Arc::clone(&ids),
+            bodies: scale.bodies,
         };
         let mut agents = JoinSet::new();
         for (index, id) in ids.iter().enumerate() {
@@ -136,6 +138,11 @@ impl Load {
     /// The routers are elsewhere now.
     pub(crate) fn moves_to(&self, addresses: Vec<SocketAddr>) {
         self.addresses.send_replace(addresses);
+    }
+
+    /// Where the routers are, as those who take part know it.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.addresses.subscribe()
     }
 
     pub(crate) fn progress(&self) -> Progress {

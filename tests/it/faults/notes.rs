@@ -25,9 +25,20 @@ impl Mark {
     }
 }
 
-/// A new text with a mark: of 100 bytes to 64 KiB, small ones as often as large ones, and at times of 512 KiB.
-pub(crate) fn new_text(random: &mut StdRng) -> (Mark, String) {
-    let length = if random.random_bool(0.005) {
+/// How large calls, answers and log lines are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    /// 100 bytes to 64 KiB, small ones as often as large ones, and at times 512 KiB.
+    All,
+    /// 100 to 500 bytes.
+    Small,
+}
+
+/// A new text with a mark.
+pub(crate) fn new_text(bodies: Bodies, random: &mut StdRng) -> (Mark, String) {
+    let length = if bodies == Bodies::Small {
+        random.random_range(100..500)
+    } else if random.random_bool(0.005) {
         512 * 1024
     } else {
         let doublings: f64 = random.random_range(100_f64.log2()..65_536_f64.log2());

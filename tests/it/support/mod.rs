@@ -17,7 +17,7 @@ pub(crate) use command::command;
 pub(crate) use credentials::{
     AUDITOR_KEY, BACKEND, BACKEND_KEY, ML, ML_KEY, OPERATOR_KEY, SECRET, agent_token, forged, token,
 };
-pub(crate) use http::{Answer, Journal};
+pub(crate) use http::Answer;
 pub(crate) use peer::{Peer, answer, answered, general_error, lost, not_active, registration};
 pub(crate) use router::{PATIENCE, Router, agent_id, printed};
 pub(crate) use wire::{Incoming, NotOpened, Socket, text_frame};

@@ -109,7 +109,7 @@ impl Agent {
             let due = mind.work.iter().position(|work| work.due <= now);
             if let Some(due) = due {
                 let work = mind.work.swap_remove(due);
-                if !self.answer(socket, mind, work).await {
+                if !self.answer(stage, socket, mind, work).await {
                     return;
                 }
                 continue;
@@ -170,8 +170,8 @@ impl Agent {
         Instant::now() + Duration::from_millis(self.random.random_range(0..longest))
     }
 
-    async fn answer(&mut self, socket: &Socket, mind: &mut Mind, work: Work) -> bool {
-        let (mark, text) = new_text(&mut self.random);
+    async fn answer(&mut self, stage: &Stage, socket: &Socket, mind: &mut Mind, work: Work) -> bool {
+        let (mark, text) = new_text(stage.bodies, &mut self.random);
         let fails = self.random.random_bool(if self.temper == Temper::Failing { 0.9 } else { 0.05 });
         let mut frame = answer(&work.delivery, json!(text));
         if fails {
@@ -181,7 +181,7 @@ impl Agent {
         }
         mind.notes.notes.push(Note::Answered { call: work.call, answer: mark });
         if self.random.random_bool(0.1) {
-            let (_, line) = new_text(&mut self.random);
+            let (_, line) = new_text(stage.bodies, &mut self.random);
             let line = json!({"message_type": "agent_log", "log_level": "info", "log_message": line,
                 "request_id": work.call, "session_id": "of the load"});
             if !send(socket, &line).await {

@@ -25,7 +25,7 @@ struct Call {
 impl Call {
     /// A new one, written down.
     fn new(stage: &Stage, random: &mut StdRng, notes: &mut Notes) -> Self {
-        let (mark, text) = new_text(random);
+        let (mark, text) = new_text(stage.bodies, random);
         let agent = stage.agent(random);
         notes.notes.push(Note::Asked { call: mark, agent });
         Self {

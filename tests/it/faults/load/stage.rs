@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
+use super::super::notes::Bodies;
 use super::Progress;
 use crate::support::{Incoming, Socket};
 
@@ -33,6 +34,7 @@ pub(super) struct Stage {
     pub(super) act: watch::Receiver<Act>,
     pub(super) progress: Arc<watch::Sender<Progress>>,
     pub(super) agents: Arc<[Uuid]>,
+    pub(super) bodies: Bodies,
 }
 
 impl Stage {
