@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rand::Rng;
@@ -22,15 +23,21 @@ async fn router_on(disk: &Path) -> Router {
     router
 }
 
-/// Takes all the room that there is.
-fn fill(disk: &Path) -> std::path::PathBuf {
-    let path = disk.join("ballast");
-    let mut ballast = File::create(&path).unwrap();
-    for size in [1 << 20, 1 << 12, 1] {
-        while ballast.write_all(&vec![0; size]).is_ok() {}
+/// Takes all the room that there is, to be given back by removing the folder.
+fn fill(disk: &Path) -> PathBuf {
+    let ballast = disk.join("ballast");
+    fs::create_dir(&ballast).unwrap();
+    for exponent in (12..30).rev() {
+        let (size, file) = ((1_u64 << exponent).to_string(), ballast.join(exponent.to_string()));
+        let taken = Command::new("fallocate").args(["-l", &size]).arg(&file).stderr(Stdio::null()).status();
+        if !taken.expect("there is fallocate").success() {
+            let _ = fs::remove_file(file);
+        }
     }
-    let _ = ballast.sync_all();
-    path
+    let mut last = File::create(ballast.join("last")).unwrap();
+    while last.write_all(&[0; 512]).is_ok() {}
+    let _ = last.sync_all();
+    ballast
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +55,7 @@ async fn a_router_refuses_while_the_disk_is_full_and_goes_on_when_there_is_room(
         wait_until_ready(&router, false).await;
         only_reads_are_served(&router).await;
         sleep(Duration::from_millis(random.random_range(0..1000))).await;
-        fs::remove_file(ballast).unwrap();
+        fs::remove_dir_all(ballast).unwrap();
         wait_until_ready(&router, true).await;
     }
     load.goes_on(20).await;

@@ -11,7 +11,7 @@ use super::mount::{Mount, run, text};
 /// The sizes of files that take no more room than is written to them. XFS wants to be at least of 300 MiB.
 const SHELF: u64 = 4 << 30;
 const DISK: u64 = 256 << 20;
-const SMALL_DISK: u64 = 64 << 20;
+const SMALL_DISK: u64 = 1 << 30;
 
 /// Where disks are kept: a file system that copies a file by sharing its blocks, all of them as of one moment.
 pub(super) struct Shelf {
