@@ -8,6 +8,7 @@ use std::time::Duration;
 use agent_router::clock::Timestamp;
 use agent_router::id::InvocationId;
 use agent_router::invocation::Policy;
+use agent_router::journal::sqlite::SqliteReader;
 use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Order, Report, Salts, Verification};
 use agent_router::router::{Class, Command, Effect, Found, Ledger, Outbound, Step, Verdict};
 
@@ -112,7 +113,7 @@ impl Driver {
         self.compare_touched(&rows).await;
         if !self.draft.commands.is_empty() {
             self.draft.durable = Some(std::mem::replace(&mut self.model, decided));
-            if rows.events.len() % 3 == 0 {
+            if rows.events.len().is_multiple_of(3) {
                 // As if others had committed something first.
                 self.retract();
             }
@@ -194,6 +195,12 @@ impl Driver {
             panic!("the chain is broken: {verified:?}")
         };
         assert_eq!((head.position, i64::try_from(events)), (self.model.head, Ok(self.model.head.0)));
+        if matches!(self.store, Store::Sqlite(_)) {
+            let reader = SqliteReader::open(&self.store.path()).await.expect("it can be read");
+            let verified = reader.verify_noted(Vec::new()).await.expect("the file is sound");
+            assert!(matches!(verified, Verification::Intact(_)), "{verified:?}");
+            reader.close().await;
+        }
     }
 
     async fn boot(&mut self) {

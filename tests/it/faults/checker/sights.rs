@@ -145,7 +145,10 @@ pub(super) fn explain_it(book: &Book<'_>, notes: &[Notes], violations: &mut Vec<
             match answers.get(&(call.name, answer.name)) {
                 None => {
                     let given = answers.keys().find(|(_, name)| *name == answer.name);
-                    violate(Rule::Invented, format!("nobody answered {id}, {acceptance:?}, with {answer:?}: {given:?}"));
+                    violate(
+                        Rule::Invented,
+                        format!("nobody answered {id}, {acceptance:?}, with {answer:?}: {given:?}"),
+                    );
                 }
                 Some(&given) if given != answer => {
                     violate(Rule::Altered, format!("{id} was answered with {given:?}, and has {answer:?}"));
