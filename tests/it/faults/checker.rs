@@ -155,6 +155,7 @@ pub(crate) fn check(record: &Record, notes: &[Notes]) -> Findings {
 /// Reads the router's journal to where everything has ended, checks all of it, and has the router verify it.
 pub(crate) async fn check_all(router: &Router, record: &mut Record, notes: &[Notes]) -> Findings {
     record.read_to_the_end(router).await;
+    assert_eq!(record.count("frame.refused"), 0, "the load itself is at fault");
     let mut findings = check(record, notes);
     findings.violations.extend(verify(router, record));
     findings

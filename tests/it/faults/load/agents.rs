@@ -76,6 +76,8 @@ impl Agent {
     }
 
     async fn register(&self, socket: &Socket, mind: &mut Mind) -> bool {
+        // What came before it had registered has no id to go on with, and the stock library ends with its connection.
+        mind.work.retain(|work| work.delivery["invocation_id"].is_string());
         let mut frame =
             json!({"message_type": "agent_register", "request_payload": registration(&self.id.to_string())});
         if self.is_version_2 {
@@ -83,9 +85,6 @@ impl Agent {
             let running: Vec<_> = at_work.chain(mind.unconfirmed.keys().map(|id| json!(id))).collect();
             frame["protocol_version"] = json!(2);
             frame["running"] = json!(running);
-        } else {
-            // The stock library ends with its connection.
-            mind.work.clear();
         }
         if !send(socket, &frame).await {
             return false;
