@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod notes;
 mod postgres;
 pub(crate) mod record;
+mod set_back;
 mod stopped;
 mod time;
 

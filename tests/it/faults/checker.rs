@@ -2,6 +2,7 @@
 
 mod book;
 mod histories;
+mod origins;
 mod sights;
 
 use std::fmt;
@@ -69,6 +70,9 @@ pub(crate) struct Seen {
     /// Deliveries that were not the first of their call.
     pub(crate) repeated: usize,
     pub(crate) lines: usize,
+    /// Answers of agents of version 1 that came behind the deadline and were taken for the answer to another call of the
+    /// same caller.
+    pub(crate) late: usize,
 }
 
 impl Seen {
@@ -99,6 +103,7 @@ impl Seen {
         self.deliveries += other.deliveries;
         self.repeated += other.repeated;
         self.lines += other.lines;
+        self.late += other.late;
     }
 }
 
@@ -107,7 +112,7 @@ impl fmt::Display for Seen {
         write!(
             f,
             "{} events, {} invocations accepted, {} of them answered; seen by clients: {} receipts, {} ends, \
-             {} deliveries ({} of them flagged), {} log lines",
+             {} deliveries ({} of them flagged), {} log lines; {} late answers taken for others",
             self.events,
             self.accepted,
             self.answered,
@@ -115,7 +120,8 @@ impl fmt::Display for Seen {
             self.ends,
             self.deliveries,
             self.repeated,
-            self.lines
+            self.lines,
+            self.late
         )
     }
 }
@@ -142,13 +148,14 @@ pub(crate) fn check(record: &Record, notes: &[Notes]) -> Findings {
     let mut violations = Vec::new();
     book.is_sound(record, &mut violations);
     sights::are_in_it(record, &book, notes, &mut violations);
-    sights::explain_it(&book, notes, &mut violations);
-    Findings { seen: Seen::count(record, notes, &book), violations }
+    let late = origins::explain_it(&book, notes, &mut violations);
+    Findings { seen: Seen { late, ..Seen::count(record, notes, &book) }, violations }
 }
 
 /// Reads the router's journal to where everything has ended, checks all of it, and has the router verify it.
 pub(crate) async fn check_all(router: &Router, record: &mut Record, notes: &[Notes]) -> Findings {
     record.read_to_the_end(router).await;
+    assert_eq!(record.count("frame.refused"), 0, "the load itself is at fault");
     let mut findings = check(record, notes);
     findings.violations.extend(verify(router, record));
     findings

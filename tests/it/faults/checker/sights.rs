@@ -1,4 +1,4 @@
-//! What clients saw is in the book, and what is in the book somebody sent.
+//! What clients saw is in the book, and so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,48 +113,5 @@ impl<'a> Agent<'a> {
         let call = life.and_then(|life| life.acceptances.first()?.call);
         let is_ours = call.and_then(|call| self.answers.get(&call.name)).is_some_and(|ours| ours.contains(&answer));
         (!is_ours).then(|| (Rule::Changed, format!("{} was told that it has answered {id}, with {answer:?}", self.id)))
-    }
-}
-
-/// Whatever is in the journal somebody sent, and so.
-pub(super) fn explain_it(book: &Book<'_>, notes: &[Notes], violations: &mut Vec<Violation>) {
-    let mut asked = BTreeMap::new();
-    let mut answers: BTreeMap<(Uuid, Uuid), Mark> = BTreeMap::new();
-    for (agent, note) in notes.iter().flat_map(|notes| notes.notes.iter().map(|note| (notes.agent, note))) {
-        match (agent, note) {
-            (_, Note::Asked { call, agent }) => drop(asked.insert(call.name, (*call, *agent))),
-            (Some(_), Note::Answered { call, answer }) => drop(answers.insert((*call, answer.name), *answer)),
-            _ => {}
-        }
-    }
-    let mut violate = |rule, what| violations.push(Violation { rule, what });
-    for (id, life) in &book.lives {
-        let Some(acceptance) = life.acceptances.first() else { continue };
-        let Some(call) = acceptance.call else {
-            violate(Rule::Invented, format!("{id} is no call of the load"));
-            continue;
-        };
-        match asked.get(&call.name) {
-            None => violate(Rule::Invented, format!("nobody asked {id}, call {}", call.name)),
-            Some(&(as_asked, agent)) if as_asked != call || acceptance.agent.parse() != Ok(agent) => {
-                violate(Rule::Altered, format!("{id} was asked of {agent} as {as_asked:?}: {acceptance:?}"));
-            }
-            Some(_) => {}
-        }
-        if let Some(answer) = life.end().and_then(|end| end.answer) {
-            match answers.get(&(call.name, answer.name)) {
-                None => {
-                    let given = answers.keys().find(|(_, name)| *name == answer.name);
-                    violate(
-                        Rule::Invented,
-                        format!("nobody answered {id}, {acceptance:?}, with {answer:?}: {given:?}"),
-                    );
-                }
-                Some(&given) if given != answer => {
-                    violate(Rule::Altered, format!("{id} was answered with {given:?}, and has {answer:?}"));
-                }
-                Some(_) => {}
-            }
-        }
     }
 }

@@ -60,6 +60,16 @@ impl Cluster {
         self.command("start").await;
     }
 
+    /// Keeps a copy of all that is in it; that takes a restart.
+    pub(crate) async fn save(&self) {
+        self.command("save").await;
+    }
+
+    /// Puts that copy in the place of what it has.
+    pub(crate) async fn set_back(&self) {
+        self.command("set-back").await;
+    }
+
     /// Stops all of it, as if the machine stood still: connections stay, and nothing answers.
     pub(crate) async fn pause(&self) {
         self.command("pause").await;
