@@ -10,11 +10,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::auth::{Authenticator, Sealer};
 use crate::clock::Clock;
-use crate::config::{Config, Database, Mode};
+use crate::config::{self, Config, Database, Mode};
 use crate::http::{self, Server};
 use crate::invocation::Policy;
 use crate::journal::{Journal, JournalError, Opened, Place};
-use crate::router::{self, Router, Running};
+use crate::router::{self, RateLimit, RateLimits, Router, Running};
 use crate::session::SocketSettings;
 
 /// How long to wait, once sockets are cut off and the router is done, for what takes no time as a rule.
@@ -59,6 +59,7 @@ impl App {
             ping_interval: config.socket.ping_interval,
             feed_ttl: config.limits.feed_ttl,
             retention: config.retention,
+            rate_limits: rate_limits(config),
             sealer: match &config.mode {
                 Mode::Secured(secret) => Some(Sealer::new(secret)),
                 Mode::Development => None,
@@ -161,6 +162,11 @@ fn policy(config: &Config) -> Policy {
         refusals_per_second: limits.refusals_per_second,
         secured: config.mode.is_secured(),
     }
+}
+
+fn rate_limits(config: &Config) -> RateLimits {
+    let of = |limit: config::RateLimit| RateLimit { per_second: limit.per_second, burst: limit.burst };
+    RateLimits { masters: config.rate_limits.masters.map(of), others: config.rate_limits.others.map(of) }
 }
 
 fn http_settings(config: &Config) -> http::Settings {

@@ -38,7 +38,7 @@ use self::wire::Wire;
 use self::writer::Writer;
 use crate::auth::{Authenticator, Principal};
 use crate::code::ErrorCode;
-use crate::id::SessionId;
+use crate::id::{Identity, SessionId};
 use crate::protocol::{Dialect, Version};
 use crate::router::{self, Ending, Outlet, Router};
 
@@ -111,8 +111,9 @@ pub async fn run(
         return Err(why);
     }
     let role = Role::of(&principal);
+    let caller = principal.identity().clone();
     drop(principal);
-    Box::pin(serve(socket, session, role, outlet, presence, &router, authenticator, &settings)).await;
+    Box::pin(serve(socket, session, role, caller, outlet, presence, &router, authenticator, &settings)).await;
     Ok(())
 }
 
@@ -121,6 +122,7 @@ async fn serve(
     socket: WebSocket,
     session: SessionId,
     role: Role,
+    caller: Identity,
     outlet: Outlet,
     presence: Presence<'_>,
     router: &Router,
@@ -136,6 +138,7 @@ async fn serve(
         stream,
         session,
         role,
+        caller,
         dialect: Dialect { version: Version::One, secured: settings.secured },
         router,
         authenticator,

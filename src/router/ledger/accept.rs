@@ -317,7 +317,7 @@ impl Ledger {
 }
 
 /// What the frame says that the invocation belongs to.
-pub(super) fn labels_of(invoke: &Invoke) -> Labels {
+pub(in crate::router) fn labels_of(invoke: &Invoke) -> Labels {
     Labels {
         request_id: invoke.request_id.as_deref().map(Arc::from),
         session_id: invoke.session_id.as_deref().map(Arc::from),
