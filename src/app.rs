@@ -1,5 +1,6 @@
 //! Puts the parts together: opens the journal, starts the router on it, serves, and ends in good order.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -105,6 +106,13 @@ impl App {
         }
         outcome
     }
+}
+
+/// Serves sockets that say back what they are told, held as these settings say, and nothing else; for suites that test how
+/// WebSockets are spoken (`examples/echo.rs`).
+pub async fn echo(config: &Config, listener: &TcpListener) -> Infallible {
+    raise_open_files(config);
+    Server::echo(http_settings(config)).accept(listener).await
 }
 
 /// Has everything that was taken in come to its end in the journal.

@@ -95,6 +95,11 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.as_str(), detail)
     }
 
+    /// 503: as many sockets are open as may be.
+    pub(super) fn no_seat() -> Self {
+        Self::unavailable(ErrorCode::RateLimited, "as many sockets are open as may; see MAX_CONNECTIONS")
+    }
+
     /// 503: try again later.
     pub(super) fn unavailable(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code.as_str(), detail)

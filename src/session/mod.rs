@@ -9,6 +9,7 @@
 //! [`crate::router::Outbox`]; a peer that does not read, or is not there, loses its socket.
 
 mod closing;
+mod echo;
 mod feed_window;
 mod heartbeat;
 mod payloads;
@@ -30,6 +31,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::sleep;
 
 use self::closing::{Farewell, Stop};
+pub use self::echo::echo;
 use self::heartbeat::Pulse;
 use self::presence::Presence;
 use self::reader::{Reader, Role};
