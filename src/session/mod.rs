@@ -159,13 +159,24 @@ async fn serve(
     let stop = 'over: {
         let leave = Notify::new();
         let mut reading = pin!(reader.run(&wire, &leave));
-        let stop = tokio::select! {
+        // In no order: whichever comes first may use up the task's turn, and a peer that never stops sending would keep the
+        // others from theirs, so that nobody noticed that it does not read.
+        let going_on = async {
+            tokio::select! {
+                Some(stop) = &mut reading => Over::Read(stop),
+                stop = writer.run() => Over::Unread(stop),
+                stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => Over::Unread(stop),
+                never = unconfirmed.watch_silence(router), if role == Role::Backend => never,
+            }
+        };
+        let over = tokio::select! {
             biased;
-            stop = ordered(ending) => stop,
-            Some(stop) = &mut reading => break 'over stop,
-            stop = writer.run() => stop,
-            stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => stop,
-            never = unconfirmed.watch_silence(router), if role == Role::Backend => never,
+            stop = ordered(ending) => Over::Unread(stop),
+            over = going_on => over,
+        };
+        let stop = match over {
+            Over::Read(stop) => break 'over stop,
+            Over::Unread(stop) => stop,
         };
         leave.notify_one();
         reading.await;
@@ -180,6 +191,14 @@ async fn serve(
     Box::pin(presence.end(reason)).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
     Box::pin(closing::wait(reader.stream, stop, told)).await;
+}
+
+/// Which half a session ended with.
+enum Over {
+    /// The reading one: nothing is left to be read.
+    Read(Stop),
+    /// Another; the reading one is to be told.
+    Unread(Stop),
 }
 
 /// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows

@@ -123,8 +123,8 @@ async fn over_http_it_is_429_with_the_time_to_wait_and_reading_is_free() {
 
 #[tokio::test]
 async fn a_secured_router_limits_agents_that_run_wild_and_serves_the_others() {
-    const FLOOD: usize = 20_000;
-    let router = Router::secured(&[("REFUSALS_PER_SECOND", "10")]).await;
+    const FLOOD: usize = 5_000;
+    let router = Router::secured(&[("RATE_LIMIT", "50:100"), ("REFUSALS_PER_SECOND", "10")]).await;
     let (wild, target) = (agent_id(), agent_id());
     let mut wild = Peer::agent(&router, &wild).await;
     let mut agent = Peer::registered(&router, &target).await;
