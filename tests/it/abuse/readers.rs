@@ -105,7 +105,7 @@ async fn agents_that_never_read_their_work_cost_a_bounded_amount_and_their_calle
         let end = router.wait_for_event(&format!("kind=agent.disconnected&agent_id={id}")).await;
         assert_eq!(end["detail"]["reason"], "too_slow");
         let delivered = router.history(&format!("kind=invocation.delivered&agent_id={id}")).await.len();
-        assert!(delivered > EACH / 2, "{delivered} were on their way");
+        assert!(delivered > 10, "{delivered} were on their way");
     }
     let grown = router.most_resident_kib() - before;
     println!("{DEAF} agents that read nothing of {EACH} invocations of 500 kB: at most {grown} KiB more were resident");
