@@ -1,5 +1,6 @@
 //! Puts the parts together: opens the journal, starts the router on it, serves, and ends in good order.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::auth::{Authenticator, Sealer};
 use crate::clock::Clock;
-use crate::config::{Config, Database, Mode};
+use crate::config::{self, Config, Database, Mode};
 use crate::http::{self, Server};
 use crate::invocation::Policy;
 use crate::journal::{HistoryFilter, Journal, JournalError, Opened, Order, Place};
-use crate::router::{self, Router, Running};
+use crate::router::{self, RateLimit, RateLimits, Router, Running};
 use crate::session::SocketSettings;
 
 /// How long to wait, once sockets are cut off and the router is done, for what takes no time as a rule.
@@ -62,6 +63,7 @@ impl App {
             ping_interval: config.socket.ping_interval,
             feed_ttl: config.limits.feed_ttl,
             retention: config.retention,
+            rate_limits: rate_limits(config),
             sealer: match &config.mode {
                 Mode::Secured(secret) => Some(Sealer::new(secret)),
                 Mode::Development => None,
@@ -125,6 +127,13 @@ async fn clock(journal: &dyn Journal) -> Result<Clock, JournalError> {
     Ok(Clock::start_at(now.max(newest)))
 }
 
+/// Serves sockets that say back what they are told, held as these settings say, and nothing else; for suites that test how
+/// WebSockets are spoken (`examples/echo.rs`).
+pub async fn echo(config: &Config, listener: &TcpListener) -> Infallible {
+    raise_open_files(config);
+    Server::echo(http_settings(config)).accept(listener).await
+}
+
 /// Has everything that was taken in come to its end in the journal.
 async fn drain(server: &Server, router: &Router, running: Running, grace: Duration) -> Result<(), AppError> {
     let end = Instant::now() + grace;
@@ -180,6 +189,11 @@ fn policy(config: &Config) -> Policy {
         refusals_per_second: limits.refusals_per_second,
         secured: config.mode.is_secured(),
     }
+}
+
+fn rate_limits(config: &Config) -> RateLimits {
+    let of = |limit: config::RateLimit| RateLimit { per_second: limit.per_second, burst: limit.burst };
+    RateLimits { masters: config.rate_limits.masters.map(of), others: config.rate_limits.others.map(of) }
 }
 
 fn http_settings(config: &Config) -> http::Settings {

@@ -37,7 +37,7 @@ pub enum ErrorCode {
     /// The frame, or the answer, is larger than the largest frame that may be sent. Send a
     /// reference to the contents; an answer can still be read over HTTP.
     FrameTooLarge,
-    /// The caller sends faster than it may. Slow down.
+    /// The caller asks more often than it may (`RATE_LIMIT`). Slow down, and try again after `retry_after_ms`.
     RateLimited,
     /// The journal could not be written, so nothing was accepted. Try again; the operator has to
     /// look at the database.

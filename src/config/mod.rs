@@ -10,6 +10,7 @@ mod dotenv;
 mod limits;
 mod origins;
 mod problem;
+mod rate_limit;
 mod reader;
 mod secret;
 mod value;
@@ -29,6 +30,7 @@ pub use dotenv::{DotenvError, load_dotenv};
 pub use limits::{Limits, SocketSettings};
 pub use origins::AllowedOrigins;
 pub use problem::{ConfigErrors, Problem};
+pub use rate_limit::{RateLimit, RateLimits};
 pub use secret::{ApiKey, Keys, MasterKeys, Mode, SecretKey};
 pub use variables::{VARIABLES, Variable};
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub allowed_origins: AllowedOrigins,
     /// The defaults and bounds of the protocol.
     pub limits: Limits,
+    /// How often each identity may have an agent invoked.
+    pub rate_limits: RateLimits,
     /// How sockets are held.
     pub socket: SocketSettings,
     /// Fields whose values are hidden from readers, in lower case.
@@ -123,6 +127,7 @@ impl Config {
             listen_addr,
             database,
             node_id,
+            rate_limits: RateLimits::read(&mut reader, &mode),
             mode,
             keys,
             allowed_origins: reader.optional(&v::ALLOWED_ORIGINS, AllowedOrigins::parse).unwrap_or_default(),

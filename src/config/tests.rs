@@ -140,6 +140,21 @@ fn defaults_stay_within_the_bounds_that_are_set() {
 }
 
 #[test]
+fn a_rate_that_is_set_counts_for_everybody_and_the_default_for_agents_whose_tokens_are_verified() {
+    let limits = |set: &[(&str, &str)]| config(set).unwrap().rate_limits;
+    let secret = ("SECRET_KEY", SECRET);
+    let (some, by_default) = (RateLimit { per_second: 3, burst: 7 }, RateLimit { per_second: 1_000, burst: 5_000 });
+    assert_eq!(limits(&[]), RateLimits { masters: None, others: None });
+    assert_eq!(limits(&[secret]), RateLimits { masters: None, others: Some(by_default) });
+    for mode in [&[][..], &[secret]] {
+        let set = |rate| limits(&[mode, &[("RATE_LIMIT", rate)]].concat());
+        assert_eq!(set("3:7"), RateLimits { masters: Some(some), others: Some(some) });
+        assert_eq!(set("off"), RateLimits { masters: None, others: None });
+    }
+    assert_eq!(problems(&[("RATE_LIMIT", "many")]).0, ["RATE_LIMIT"]);
+}
+
+#[test]
 fn loopback_has_several_names() {
     for (text, expected) in [
         ("localhost:0", "127.0.0.1:0"),

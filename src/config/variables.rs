@@ -87,6 +87,8 @@ variables! {
         "The most that the invocations waiting for one agent weigh together.";
     MAX_OPEN_INVOCATIONS = Some("1000000"),
         "The most unfinished invocations of all agents together. The next is refused.";
+    RATE_LIMIT = None,
+        "The most invocations a second of one identity, a master or an agent, on all its sockets and over HTTP together; after a colon, how many may come at once after a pause: 100, or 100:500. The next is refused. off: none. Unset: in secured mode 1000:5000 for agents and none for masters, in development mode none.";
     REFUSALS_PER_SECOND = Some("10"),
         "The most refusals and bad frames of one source that are journaled one by one in a second; the rest as a count.";
 

@@ -84,7 +84,7 @@ pub(super) struct LegacyFaults {
         (status = 408, description = "The body did not come in time.", body = LegacyError),
         (status = 413, description = "The message is larger than `MAX_FRAME_BYTES`.", body = LegacyError),
         (status = 422, description = "The body makes no sense.", body = LegacyFaults),
-        (status = 429, description = "The client takes no more.", body = LegacyError),
+        (status = 429, description = "The client takes no more, or the caller asks more often than it may; see `RATE_LIMIT`.", body = LegacyError),
         (status = 500, description = "The router had to stop before it knew whether the journal has it.", body = LegacyError),
         (status = 503, description = "The journal takes no commits, or the router takes nothing new.", body = LegacyError),
     ),
@@ -223,7 +223,7 @@ impl IntoResponse for Refusal {
             Self::Problem(problem) => {
                 let mut response = reply::json(&LegacyError { detail: problem.detail().to_owned() });
                 *response.status_mut() = problem.status();
-                add_advice(&mut response);
+                add_advice(&mut response, problem.retry_after());
                 response
             }
         }

@@ -9,7 +9,7 @@
 //! - `socket`: `GET /ws`. `invoke_agent`: `POST /invoke-agent`. `invocations`, `agents`, `history`, `operators`, `nodes`: `/v1`.
 //!   `health`, `openapi`, `docs`: for everybody.
 //! - `parameters`, `values`, `cursor`, `body`, `negotiation`: what a request says. `reply`: what is read, as an answer.
-//!   `problem`: refusals.
+//!   `problem`: refusals. `echo`: sockets without a router, for conformance suites.
 
 mod access;
 mod address;
@@ -18,6 +18,7 @@ mod body;
 mod connection;
 mod cursor;
 mod docs;
+mod echo;
 mod health;
 mod history;
 mod invocations;

@@ -14,6 +14,9 @@ use crate::router::Declined;
 /// How a problem is labelled.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
+/// When to try again, where nothing better is known.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
 /// The code of what is not there, or not for whoever asks.
 const NOT_FOUND: &str = "not_found";
 /// The code of what can be done to finished invocations alone.
@@ -25,6 +28,8 @@ pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    /// In whole seconds, where trying again later is the advice.
+    retry_after: u64,
 }
 
 /// A problem as it is sent.
@@ -90,6 +95,11 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.as_str(), detail)
     }
 
+    /// 503: as many sockets are open as may be.
+    pub(super) fn no_seat() -> Self {
+        Self::unavailable(ErrorCode::RateLimited, "as many sockets are open as may; see MAX_CONNECTIONS")
+    }
+
     /// 503: try again later.
     pub(super) fn unavailable(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code.as_str(), detail)
@@ -127,13 +137,18 @@ impl Problem {
         self.status
     }
 
+    /// When to try again, in seconds, if that is the advice.
+    pub(super) fn retry_after(&self) -> u64 {
+        self.retry_after
+    }
+
     /// What is wrong, for people.
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }
 
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self { status, code, detail: detail.into(), retry_after: RETRY_AFTER_SECONDS }
     }
 }
 
@@ -172,7 +187,9 @@ impl From<ErrorCode> for Problem {
             ErrorCode::FrameTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "it is larger than MAX_FRAME_BYTES: send a reference to the contents")
             }
-            ErrorCode::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "there are too many requests: slow down"),
+            ErrorCode::RateLimited => {
+                (StatusCode::TOO_MANY_REQUESTS, "this caller asks more often than it may, see RATE_LIMIT: slow down")
+            }
             ErrorCode::JournalUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the journal takes no commits now, so nothing was accepted: try again in a moment",
@@ -193,6 +210,10 @@ impl From<Declined> for Problem {
     fn from(declined: Declined) -> Self {
         match declined {
             Declined::Refused(code) => code.into(),
+            Declined::RateLimited { retry_after } => Self {
+                retry_after: retry_after.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1),
+                ..ErrorCode::RateLimited.into()
+            },
             Declined::NotFound => Self::not_found("there is no such thing"),
             Declined::StillOpen => Self::new(
                 StatusCode::CONFLICT,
@@ -215,16 +236,16 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, json!(body).to_string()).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        add_advice(&mut response);
+        add_advice(&mut response, self.retry_after);
         response
     }
 }
 
 /// The headers that go with some statuses, whatever the body looks like.
-pub(super) fn add_advice(response: &mut Response) {
+pub(super) fn add_advice(response: &mut Response, retry_after: u64) {
     let advice = match response.status() {
         StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => (RETRY_AFTER, HeaderValue::from_static("1")),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => (RETRY_AFTER, retry_after.into()),
         _ => return,
     };
     response.headers_mut().insert(advice.0, advice.1);

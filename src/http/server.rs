@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::patience::PatientStream;
 use super::seats::Seats;
-use super::{Context, Settings, connection, routes};
+use super::{Context, Settings, connection, echo, routes};
 use crate::router::Router;
 
 /// How long to wait when no connection can be accepted, for lack of file descriptors as a rule.
@@ -37,13 +37,25 @@ impl Server {
     /// One that serves nobody yet.
     #[must_use]
     pub fn new(router: Router, settings: Settings) -> Self {
+        Self::with(settings, |settings, seats, stopping| {
+            routes::routes(Context::new(router, settings, seats, stopping))
+        })
+    }
+
+    /// One that has no router: its sockets say back what they are told.
+    #[must_use]
+    pub fn echo(settings: Settings) -> Self {
+        Self::with(settings, |settings, seats, _| echo::routes((settings.socket, seats)))
+    }
+
+    fn with(settings: Settings, routes: impl FnOnce(Settings, Seats, CancellationToken) -> axum::Router) -> Self {
         let (tasks, cut_off, stopping) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let seats = Seats::new(settings.max_connections, tasks.clone(), cut_off.clone());
         Self {
             http: connection::protocol(settings.header_timeout),
             plain: Arc::new(Semaphore::new(settings.max_http_connections)),
             slow_reader_timeout: settings.socket.slow_reader_timeout,
-            routes: routes::routes(Context::new(router, settings, seats, stopping.clone())),
+            routes: routes(settings, seats, stopping.clone()),
             tasks,
             stopping,
             cut_off,

@@ -37,8 +37,7 @@ pub(super) async fn open(
     }
     let Some(seat) = context.seats.take() else {
         context.journal_refusal(peer, "too many connections").await;
-        return Problem::unavailable(ErrorCode::RateLimited, "as many sockets are open as may; see MAX_CONNECTIONS")
-            .into_response();
+        return Problem::no_seat().into_response();
     };
     let settings = context.settings.socket.clone();
     let upgrade = session::configure(upgrade, &settings);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::auth::Principal;
+use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::Labels;
 use crate::journal::Head;
@@ -93,6 +94,17 @@ pub enum Command {
         session: SessionId,
         /// What was wrong; no content of the frame.
         reason: String,
+    },
+    /// An invocation was refused before it came here; whoever asked was told.
+    InvocationRefused {
+        /// Who asked.
+        caller: Identity,
+        /// Whom it was for, as it was written.
+        target: String,
+        /// What it belongs to.
+        labels: Labels,
+        /// Why.
+        code: ErrorCode,
     },
     /// A connection or a request was turned away.
     ConnectionRefused {
@@ -217,7 +229,9 @@ impl Command {
             | Self::Withdraw { .. }
             | Self::Shutdown => Class::Fact,
             Self::Receipts { .. } | Self::AnswersDelivered { .. } | Self::FeedAcknowledged { .. } => Class::Note,
-            Self::FrameRefused { .. } | Self::ConnectionRefused { .. } => Class::Refusal,
+            Self::FrameRefused { .. } | Self::InvocationRefused { .. } | Self::ConnectionRefused { .. } => {
+                Class::Refusal
+            }
         }
     }
 }

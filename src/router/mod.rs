@@ -6,11 +6,12 @@
 //!
 //! [`Ledger`] holds the rules and the state, without I/O; the writer is the one task that changes anything, and lets no
 //! effect out before its event is durable; the directory knows the sockets of this process; the feed tells the backend
-//! what happened. `requests` is what HTTP asks, `waiting` who waits for an end, `survey` and `health` what operators ask;
+//! what happened. `admission` refuses who asks too often (`rate_limit`); `requests` is what HTTP asks, `waiting` who waits for an end, `survey` and `health` what operators ask;
 //! `account` counts and logs what was committed, `upkeep` looks after the journal, `lease` tells other routers on it that this
 //! one lives. May import `journal`, `metrics`, `protocol`, `auth`, `invocation` and what is below; knows no HTTP and no socket.
 
 mod account;
+mod admission;
 pub mod command;
 mod directory;
 mod feed;
@@ -19,6 +20,7 @@ mod lease;
 mod ledger;
 pub mod outbox;
 mod outcome;
+mod rate_limit;
 mod requests;
 mod running;
 mod survey;
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::account::account;
+use self::admission::Admission;
 use self::directory::Directory;
 use self::feed::Feed;
 use self::health::Health;
@@ -57,6 +60,7 @@ pub use outbox::{
     Answer, AnswerContent, Body, Delivery, DeliveryAddition, Ending, Notice, Outbound, Outbox, Outlet, outbox,
 };
 pub use outcome::{Declined, Taken};
+pub use rate_limit::{RateLimit, RateLimits};
 pub use running::Running;
 pub use survey::{Connections, Load, Workload};
 pub use waiting::Waiter;
@@ -86,6 +90,8 @@ pub struct Settings {
     pub feed_ttl: Duration,
     /// How long the journal keeps what happened; `None`: for ever.
     pub retention: Option<Duration>,
+    /// How often each identity may have an agent invoked.
+    pub rate_limits: RateLimits,
     /// Seals agents' credentials for the other routers on the journal; `None`: they are not told them.
     pub sealer: Option<Sealer>,
 }
@@ -105,6 +111,7 @@ pub struct Router {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     sealer: Option<Sealer>,
+    admission: Admission,
     node: Node,
     /// What is done beside the writer; [`Running`] waits for it.
     tasks: TaskTracker,
@@ -202,6 +209,7 @@ impl Router {
             health,
             metrics,
             sealer: settings.sealer,
+            admission: Admission::new(settings.rate_limits),
             node,
             tasks,
         };
@@ -228,6 +236,7 @@ impl Router {
             self.directory.remove(session);
             match declined {
                 Declined::Refused(code) => code,
+                Declined::RateLimited { .. } => ErrorCode::RateLimited,
                 Declined::Unknown | Declined::NotFound | Declined::StillOpen => ErrorCode::JournalUnavailable,
             }
         })

@@ -1,5 +1,7 @@
 //! What becomes of what is asked of the router over HTTP.
 
+use std::time::Duration;
+
 use crate::code::ErrorCode;
 use crate::id::InvocationId;
 
@@ -17,6 +19,11 @@ pub struct Taken {
 pub enum Declined {
     /// It was refused, and nothing came of it.
     Refused(ErrorCode),
+    /// The caller asks more often than it may, and nothing came of it.
+    RateLimited {
+        /// When it may again.
+        retry_after: Duration,
+    },
     /// There is no such invocation, or it is not the asker's.
     NotFound,
     /// The invocation is not finished.

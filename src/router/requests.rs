@@ -1,5 +1,7 @@
 //! What is asked of the router over HTTP, and answered when it is durable.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -12,6 +14,7 @@ use super::writer::Submission;
 use super::{PATIENCE, Router, Waiter};
 use crate::code::ErrorCode;
 use crate::id::{Identity, InvocationId, Position};
+use crate::invocation::Labels;
 use crate::metrics::Standing;
 use crate::protocol::Invoke;
 
@@ -19,6 +22,7 @@ impl Router {
     /// `POST /invoke-agent`. `Ok` and a refusal that the journal tells of look the same to a part-1 client.
     pub async fn client_message(&self, caller: Identity, client: Identity, message: Bytes) -> Result<(), Declined> {
         let bytes = message.len();
+        self.admit_call(&caller, || (client.to_string(), Labels::default()), bytes).await.map_err(rate_limited)?;
         self.request(Command::ClientMessage { caller, client, message }, bytes).await.map(drop)
     }
 
@@ -26,6 +30,7 @@ impl Router {
     /// not sent.
     pub async fn invoke(&self, caller: Identity, invoke: Invoke) -> Result<Taken, Declined> {
         let bytes = invoke.body.len();
+        self.admit(&caller, &invoke, bytes).await.map_err(rate_limited)?;
         match self.request(Command::HttpInvoke { caller, invoke }, bytes).await? {
             Verdict::Invoked(taken) => Ok(taken),
             other => unreachable!("an invocation that was taken has an id: {other:?}"),
@@ -117,4 +122,8 @@ impl Router {
             Err(_) => Err(Declined::Refused(ErrorCode::JournalUnavailable)),
         }
     }
+}
+
+const fn rate_limited(retry_after: Duration) -> Declined {
+    Declined::RateLimited { retry_after }
 }

@@ -13,8 +13,14 @@ use tungstenite::error::ProtocolError;
 use crate::code::ErrorCode;
 use crate::router::{EndReason, Ending};
 
+/// The close code for a frame that is too large to be read.
+const FRAME_TOO_LARGE: u16 = 1009;
+
 /// How long the peer has to take the Close frame, and again to answer it.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a peer that broke the protocol has to have read so. It can be told nothing more, and may wait for the end.
+const BRIEF_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +67,7 @@ impl Stop {
     /// What a failed read means.
     pub(super) fn from_read_error(error: &axum::Error) -> Self {
         match socket_error(error) {
-            Some(SocketError::Capacity(_)) => Self::Violation(Farewell::new(1009, "frame too large")),
+            Some(SocketError::Capacity(_)) => Self::Violation(Farewell::new(FRAME_TOO_LARGE, "frame too large")),
             Some(SocketError::Utf8(_)) => Self::Violation(Farewell::new(1007, "text is not UTF-8")),
             Some(SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Self::Lost,
             Some(SocketError::Protocol(_)) => Self::Violation(Farewell::new(1002, "protocol error")),
@@ -137,8 +143,10 @@ pub(super) async fn wait(mut stream: SplitStream<WebSocket>, stop: Stop, told: b
             _ = timeout(PATIENCE, stream.next()).await;
         }
         // Unread bytes make the operating system reset the connection when it is dropped, which would overtake the Close
-        // frame; and they cannot be read any more. So the peer is given the time.
-        Stop::Violation(_) if told => sleep(PATIENCE).await,
+        // frame; and they cannot be read any more. So the peer is given the time; most of it if it may be in the middle of
+        // sending what was too large.
+        Stop::Violation(Farewell { code: FRAME_TOO_LARGE, .. }) if told => sleep(PATIENCE).await,
+        Stop::Violation(_) if told => sleep(BRIEF_PATIENCE).await,
         _ if told => read_to_the_end(stream).await,
         _ => {}
     }

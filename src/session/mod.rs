@@ -9,6 +9,7 @@
 //! [`crate::router::Outbox`]; a peer that does not read, or is not there, loses its socket.
 
 mod closing;
+mod echo;
 mod feed_window;
 mod heartbeat;
 mod payloads;
@@ -30,6 +31,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::sleep;
 
 use self::closing::{Farewell, Stop};
+pub use self::echo::echo;
 use self::heartbeat::Pulse;
 use self::presence::Presence;
 use self::reader::{Reader, Role};
@@ -38,7 +40,7 @@ use self::wire::Wire;
 use self::writer::Writer;
 use crate::auth::{Authenticator, Principal};
 use crate::code::ErrorCode;
-use crate::id::SessionId;
+use crate::id::{Identity, SessionId};
 use crate::protocol::{Dialect, Version};
 use crate::router::{self, Ending, Outlet, Router};
 
@@ -111,8 +113,9 @@ pub async fn run(
         return Err(why);
     }
     let role = Role::of(&principal);
+    let caller = principal.identity().clone();
     drop(principal);
-    Box::pin(serve(socket, session, role, outlet, presence, &router, authenticator, &settings)).await;
+    Box::pin(serve(socket, session, role, caller, outlet, presence, &router, authenticator, &settings)).await;
     Ok(())
 }
 
@@ -121,6 +124,7 @@ async fn serve(
     socket: WebSocket,
     session: SessionId,
     role: Role,
+    caller: Identity,
     outlet: Outlet,
     presence: Presence<'_>,
     router: &Router,
@@ -136,6 +140,7 @@ async fn serve(
         stream,
         session,
         role,
+        caller,
         dialect: Dialect { version: Version::One, secured: settings.secured },
         router,
         authenticator,
@@ -162,13 +167,24 @@ async fn serve(
     let stop = 'over: {
         let leave = Notify::new();
         let mut reading = pin!(reader.run(&wire, &leave));
-        let stop = tokio::select! {
+        // In no order: whichever comes first may use up the task's turn, and a peer that never stops sending would keep the
+        // others from theirs, so that nobody noticed that it does not read.
+        let going_on = async {
+            tokio::select! {
+                Some(stop) = &mut reading => Over::Read(stop),
+                stop = writer.run() => Over::Unread(stop),
+                stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => Over::Unread(stop),
+                never = silence => never,
+            }
+        };
+        let over = tokio::select! {
             biased;
-            stop = ordered(ending) => stop,
-            Some(stop) = &mut reading => break 'over stop,
-            stop = writer.run() => stop,
-            stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => stop,
-            never = silence => never,
+            stop = ordered(ending) => Over::Unread(stop),
+            over = going_on => over,
+        };
+        let stop = match over {
+            Over::Read(stop) => break 'over stop,
+            Over::Unread(stop) => stop,
         };
         leave.notify_one();
         reading.await;
@@ -183,6 +199,14 @@ async fn serve(
     Box::pin(presence.end(reason)).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
     Box::pin(closing::wait(reader.stream, stop, told)).await;
+}
+
+/// Which half a session ended with.
+enum Over {
+    /// The reading one: nothing is left to be read.
+    Read(Stop),
+    /// Another; the reading one is to be told.
+    Unread(Stop),
 }
 
 /// Waits for the router to end the socket. Before a restart the writer is given a moment for what is queued; it knows

@@ -14,8 +14,9 @@ use super::heartbeat::Pulse;
 use super::unconfirmed::Unconfirmed;
 use super::wire::Wire;
 use crate::auth::{Authenticator, Principal};
-use crate::id::SessionId;
-use crate::protocol::{self, Answer, BadFrame, Dialect, Inbound, outbound};
+use crate::code::ErrorCode;
+use crate::id::{Identity, SessionId};
+use crate::protocol::{self, Answer, BadFrame, Dialect, ErrorAddition, Inbound, Invoke, outbound};
 use crate::router::{Command, Router};
 
 /// How long a socket whose peer was not told of its end has to be quiet for all its frames to be there.
@@ -54,6 +55,8 @@ pub(super) struct Reader<'a> {
     pub(super) stream: SplitStream<WebSocket>,
     pub(super) session: SessionId,
     pub(super) role: Role,
+    /// In whose name invocations are asked for.
+    pub(super) caller: Identity,
     pub(super) dialect: Dialect,
     pub(super) router: &'a Router,
     pub(super) authenticator: &'a Authenticator,
@@ -131,16 +134,19 @@ impl Reader<'_> {
 
     async fn frame(&mut self, text: Bytes) -> Option<Utf8Bytes> {
         self.router.metrics().frame_received();
-        let understood =
-            protocol::parse(&text, self.dialect).and_then(|frame| self.allowed(frame)).map(|frame| self.command(frame));
-        match understood {
-            Ok(Some(command)) => {
-                self.router.submit(command, text.len()).await;
-                None
-            }
-            Ok(None) => None,
-            Err(bad) => Some(self.refuse(bad, &text).await),
+        let frame = match protocol::parse(&text, self.dialect).and_then(|frame| self.allowed(frame)) {
+            Ok(frame) => frame,
+            Err(bad) => return Some(self.refuse(bad, &text).await),
+        };
+        if let Inbound::Invoke(invoke) = &frame
+            && let Err(retry_after) = self.router.admit(&self.caller, invoke, text.len()).await
+        {
+            return Some(too_many_requests(invoke, retry_after));
         }
+        if let Some(command) = self.command(frame) {
+            self.router.submit(command, text.len()).await;
+        }
+        None
     }
 
     fn allowed(&self, frame: Inbound) -> Result<Inbound, BadFrame> {
@@ -204,7 +210,7 @@ impl Reader<'_> {
     /// Has a bad frame journaled, and returns the error that its sender is told.
     async fn refuse(&self, bad: BadFrame, frame: &[u8]) -> Utf8Bytes {
         self.report(bad.to_string(), frame.len()).await;
-        Utf8Bytes::try_from(outbound::frame_error(&bad, frame)).expect("the router's own frames are UTF-8")
+        own_frame(outbound::frame_error(&bad, frame))
     }
 
     async fn report(&self, reason: String, bytes: usize) {
@@ -213,6 +219,18 @@ impl Reader<'_> {
         // Seldom: a socket has no room for it all the time.
         Box::pin(self.router.submit(refused, bytes)).await;
     }
+}
+
+/// What a caller is told that asks more often than it may.
+fn too_many_requests(invoke: &Invoke, retry_after: Duration) -> Utf8Bytes {
+    let retry_after_ms = u64::try_from(retry_after.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+    let addition = ErrorAddition { retry_after_ms: Some(retry_after_ms), ..ErrorAddition::default() };
+    let addition = invoke.options.used.then_some(addition);
+    own_frame(outbound::invocation_error(ErrorCode::RateLimited, &invoke.target, addition))
+}
+
+fn own_frame(frame: Bytes) -> Utf8Bytes {
+    Utf8Bytes::try_from(frame).expect("the router's own frames are UTF-8")
 }
 
 const fn unexpected(reason: &'static str) -> BadFrame {

@@ -44,15 +44,18 @@ impl Wire {
 
     /// Sends a text frame at once.
     pub(super) async fn text(&mut self, text: Utf8Bytes) -> Result<(), Stop> {
-        self.flush().await?;
-        self.feed_text(text).await?;
-        self.flush().await
+        self.message(Message::Text(text)).await
     }
 
     /// Sends a Ping at once.
     pub(super) async fn ping(&mut self, payload: Bytes) -> Result<(), Stop> {
+        self.message(Message::Ping(payload)).await
+    }
+
+    /// Sends a message at once.
+    pub(super) async fn message(&mut self, message: Message) -> Result<(), Stop> {
         self.flush().await?;
-        self.feed_ping(payload).await?;
+        self.feed(message).await?;
         self.flush().await
     }
 

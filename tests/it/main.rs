@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::needless_pass_by_value, reason = "a `json!` is made for the call")]
 
+mod abuse;
 mod answers;
 mod asyncapi;
 mod bad_frames;

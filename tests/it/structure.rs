@@ -65,6 +65,7 @@ const BELONGS_TO: &[(&str, &[&str])] = &[
     ("utoipa_swagger_ui", &["http"]),
     ("prometheus", &["metrics"]),
     ("csv", &["record"]),
+    ("subtle", &["config"]),
     ("jsonwebtoken", &["auth"]),
     ("chacha20poly1305", &["auth"]),
     ("hkdf", &["auth"]),
@@ -99,6 +100,26 @@ fn each_library_is_named_where_it_belongs() {
         }
     }
     assert!(wrong.is_empty(), "libraries named outside their place:\n{}", wrong.join("\n"));
+}
+
+/// Whatever compares a key goes through the one file that does so in constant time: nobody else can see what is in one.
+#[test]
+fn keys_are_compared_in_one_place_and_in_constant_time() {
+    let secret =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/secret.rs")).expect("a source");
+    let code = secret.split("#[cfg(test)]").next().expect("it has code");
+    for fields in ["pub struct ApiKey([u8; 32]);", "pub struct SecretKey(Box<[u8]>);"] {
+        assert!(code.contains(fields), "what is in a key is private: {fields}");
+    }
+    let comparisons = code.lines().filter(|line| line.contains("ct_eq(")).count();
+    assert_eq!(comparisons, 4, "each way to compare keys: two `eq`, `matches` and `is_one_of`");
+    assert!(!code.contains(".0 =="), "no key is compared byte by byte");
+    let elsewhere: Vec<_> = sources()
+        .into_iter()
+        .filter(|(_, file, text)| text.contains("ct_eq(") && !file.ends_with("config/secret.rs"))
+        .map(|(_, file, _)| file)
+        .collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
 
 /// The modules that a file names by `crate::…`, in lists too.

@@ -51,7 +51,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
         (status = 413, description = "It is larger than `MAX_FRAME_BYTES`."),
         (status = 415, description = "The body is not labelled as JSON."),
         (status = 422, description = "The idempotency key belongs to a request with another payload."),
-        (status = 429, description = "As many invocations wait as may."),
+        (status = 429, description = "As many invocations wait as may, or the caller asks more often than it may; see `RATE_LIMIT`."),
         (status = 500, description = "The router had to stop before it knew whether the journal has it."),
         (status = 503, description = "The agent is away, the journal takes no commits, or the router takes nothing new."),
     )

@@ -23,7 +23,7 @@ pub struct ErrorAddition {
     pub invocation_id: Option<InvocationId>,
     /// How many invocations wait for the agent, for [`ErrorCode::QueueFull`].
     pub queued: Option<u64>,
-    /// When to try again, in milliseconds from now, for [`ErrorCode::QueueFull`].
+    /// When to try again, in milliseconds from now, for [`ErrorCode::QueueFull`] and [`ErrorCode::RateLimited`].
     pub retry_after_ms: Option<u64>,
 }
 

@@ -122,6 +122,15 @@ impl Ledger {
         Verdict::Refused(refusal.code)
     }
 
+    /// An invoke key is good while its agent is connected, also on a socket that was opened with it before: otherwise
+    /// whoever captured one could keep it good.
+    fn may_call(&self, asker: Asker<'_>) -> bool {
+        match asker {
+            Asker::Socket(session) => self.vouches_for(&session.principal),
+            Asker::Http(_) => true,
+        }
+    }
+
     fn take(
         &mut self,
         asker: Asker<'_>,
@@ -134,7 +143,7 @@ impl Ledger {
             return Err(ErrorCode::ShuttingDown.into());
         }
         let agent = Identity::new(&invoke.target).map_err(|_| ErrorCode::AgentUnknown)?;
-        if !asker.may_invoke(&agent) {
+        if !asker.may_invoke(&agent) || !self.may_call(asker) {
             return Err(ErrorCode::NotAllowed.into());
         }
         let caller = asker.identity().clone();
@@ -317,7 +326,7 @@ impl Ledger {
 }
 
 /// What the frame says that the invocation belongs to.
-pub(super) fn labels_of(invoke: &Invoke) -> Labels {
+pub(in crate::router) fn labels_of(invoke: &Invoke) -> Labels {
     Labels {
         request_id: invoke.request_id.as_deref().map(Arc::from),
         session_id: invoke.session_id.as_deref().map(Arc::from),

@@ -43,6 +43,7 @@ use crate::journal::{AgentRow, Batch, Detail, Event, Lookup, Restored};
 use crate::protocol;
 use crate::router::command::Command;
 
+pub(super) use self::accept::labels_of;
 pub use self::nodes::Rows;
 pub use self::step::{Effect, FeedStart, Step, Verdict};
 
@@ -206,6 +207,9 @@ impl Ledger {
             Command::AnswersDelivered { session, answers } => self.answers_delivered(*session, answers, now, step),
             Command::FeedAcknowledged { position } => self.acknowledge_feed(*position, now, step),
             Command::FrameRefused { session, reason } => self.frame_refused(*session, reason, now, step),
+            Command::InvocationRefused { caller, target, labels, code } => {
+                self.invocation_refused(caller, target, labels.clone(), *code, now, step);
+            }
             Command::ConnectionRefused { peer, reason } => self.connection_refused(peer, reason, now, step),
             Command::ClientMessage { caller, client, message } => {
                 return self.client_message(caller, client, message, now, step);

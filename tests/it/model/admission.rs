@@ -34,7 +34,14 @@ impl Model {
             None => !agent.is_master(),
             Some(target) => *target == agent && !agent.is_backend() && (!agent.is_master() || caller.is_backend()),
         };
-        if !allowed {
+        // An invoke key is good while its agent is connected.
+        let vouched = match asker {
+            Asker::Socket(session) if self.sockets[session].target.is_some() => {
+                !self.limits.secured || caller.is_master() || self.is_connected(caller)
+            }
+            _ => true,
+        };
+        if !allowed || !vouched {
             return Admission::Refuse(ErrorCode::NotAllowed);
         }
         if let Some(earlier) = self.remembered(caller, &agent, invoke, now) {

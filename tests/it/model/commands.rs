@@ -118,7 +118,7 @@ impl Model {
                 self.shutting_down = true;
                 scene.due.push(EventKind::NodeStopped);
             }
-            Command::FrameRefused { .. } | Command::ConnectionRefused { .. } => {}
+            Command::FrameRefused { .. } | Command::InvocationRefused { .. } | Command::ConnectionRefused { .. } => {}
             Command::Prune { .. } => panic!("nothing is so old here"),
         }
     }

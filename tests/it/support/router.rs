@@ -275,8 +275,17 @@ impl Router {
 
     /// The resident memory of its process.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most that this ever was.
+    pub(crate) fn most_resident_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, which: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says how much");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("Linux says how much");
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 

@@ -14,7 +14,7 @@ use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
 use agent_router::journal::{EventKind, HistoryFilter, Journal, Order};
 use agent_router::protocol::{Dialect, Inbound, Invoke, Version, parse};
 use agent_router::router::{
-    AnswerContent, Body, Command, Delivery, EndReason, Outbound, Outlet, Router, Running, Settings, outbox,
+    AnswerContent, Body, Command, Delivery, EndReason, Outbound, Outlet, RateLimits, Router, Running, Settings, outbox,
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -59,6 +59,7 @@ impl Stage {
             feed_ttl: Duration::from_hours(1),
             retention,
             sealer: None,
+            rate_limits: RateLimits::default(),
         };
         let over = Arc::clone(&journal) as Arc<dyn Journal>;
         let (router, running) = Router::start(over, Policy::default(), Clock::start(), settings).await.unwrap();
