@@ -78,6 +78,14 @@ pub struct Lookup {
     pub keys: Vec<(Identity, Identity, Arc<str>)>,
 }
 
+impl Lookup {
+    /// Whether all of it is looked for by another, too.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.ids.iter().all(|id| other.ids.contains(id)) && self.keys.iter().all(|key| other.keys.contains(key))
+    }
+}
+
 /// What an event tells the backend, read back in order.
 #[derive(Clone, Debug)]
 pub struct FeedEvent {

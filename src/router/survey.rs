@@ -1,5 +1,5 @@
-//! What there is to do, for people who look after the router. Asked of the writer, who answers from what is durable; it changes
-//! nothing, so it is answered during an outage too.
+//! What there is to do, for people who look after the router. Asked of the writer, who answers from what is durable (with what is
+//! being committed, if that takes very long); it changes nothing, so it is answered during an outage too.
 
 use tokio::sync::oneshot;
 

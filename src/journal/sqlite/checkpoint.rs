@@ -2,22 +2,23 @@
 //!
 //! SQLite does that at the end of a commit that made the log long, and whoever waits for that commit waits for it too. Here a
 //! connection of its own does, meanwhile. It cannot empty a log that goes on to grow, but what it has folded in need not be
-//! done again: at [`MOST_PAGES`] a commit folds in the little that is left, and the next one begins the log anew.
+//! done again: once the log has [`MOST_PAGES`], a commit waits until the little that is left is folded in too, and the log
+//! begins anew. Only a reader that goes on for long can keep it from that.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::SqliteConnection;
-use tokio::sync::Notify;
+use sqlx::{Row, SqliteConnection};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::JournalError;
 use crate::journal::sqlite::{error, open};
 
-/// The length of the log, in pages of 4 KiB, at which a commit folds in what is left.
-pub(super) const MOST_PAGES: &str = "8000";
+/// The length of the log, in pages, at which commits wait.
+const MOST_PAGES: i64 = 8000;
 
 /// So many bytes of events and rows are folded in at a time. They take two to three times as much of the log.
 const LOT: usize = 1 << 20;
@@ -25,26 +26,57 @@ const LOT: usize = 1 << 20;
 /// What a commit changes of the log besides its rows.
 const EACH_COMMIT: usize = 16 << 10;
 
-const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// One row each: whether somebody was in the way, and pages in the log, and those of them that are folded in.
+const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+pub(super) const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     /// Committed since the last time, about.
     bytes: usize,
-    due: Arc<Notify>,
-    failed: Arc<AtomicBool>,
-    until: CancellationToken,
+    log: Arc<Log>,
     task: JoinHandle<()>,
+    until: DropGuard,
+}
+
+/// The log, as whoever folds it in has it.
+#[derive(Debug)]
+struct Log {
+    connection: Mutex<SqliteConnection>,
+    due: Notify,
+    is_long: AtomicBool,
+    /// The disk failed.
+    failed: AtomicBool,
 }
 
 impl Checkpoints {
     pub(super) async fn start(path: &Path) -> Result<Self, JournalError> {
-        let connection = open::checkpointer(path).await?;
-        let (due, failed, until) =
-            (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let task = tokio::spawn(run(connection, Arc::clone(&due), Arc::clone(&failed), until.clone()));
-        Ok(Self { bytes: 0, due, failed, until, task })
+        let log = Arc::new(Log {
+            connection: Mutex::new(open::checkpointer(path).await?),
+            due: Notify::new(),
+            is_long: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        });
+        let until = CancellationToken::new();
+        let task = tokio::spawn(run(Arc::clone(&log), until.clone()));
+        Ok(Self { bytes: 0, log, task, until: until.drop_guard() })
+    }
+
+    /// Before a commit: fails once the disk did, and waits while the log is too long.
+    pub(super) async fn admit(&self) -> Result<(), JournalError> {
+        if self.log.is_long.swap(false, Ordering::AcqRel) {
+            self.log.fold().await;
+        }
+        self.check()
+    }
+
+    /// Fails once the disk did: what is in the file then, nobody knows.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
+        if self.log.failed.load(Ordering::Acquire) {
+            return Err(JournalError::Uncertain("its log could not be folded into its file".to_owned()));
+        }
+        Ok(())
     }
 
     /// Notes that a commit of this size was made.
@@ -52,39 +84,52 @@ impl Checkpoints {
         self.bytes += bytes + EACH_COMMIT;
         if self.bytes >= LOT {
             self.bytes = 0;
-            self.due.notify_one();
+            self.log.due.notify_one();
         }
     }
 
-    /// Fails once the disk did: what is in the file then, nobody knows.
-    pub(super) fn check(&self) -> Result<(), JournalError> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(JournalError::Uncertain("its log could not be folded into its file".to_owned()));
+    /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
+    pub(super) async fn truncate(&self) -> Result<(), JournalError> {
+        let mut connection = self.log.connection.lock().await;
+        let row = sqlx::query(TRUNCATE).fetch_one(&mut *connection).await.map_err(error::unavailable)?;
+        let busy: bool = row.try_get(0).map_err(error::unavailable)?;
+        if busy {
+            return Err(JournalError::Unavailable("a reader keeps the write-ahead log from being emptied".to_owned()));
         }
         Ok(())
     }
 
     pub(super) async fn close(self) {
-        self.until.cancel();
-        if self.task.await.is_err() {
+        drop(self.until);
+        let ended = self.task.await.is_ok();
+        if let Some(log) = Arc::into_inner(self.log).filter(|_| ended) {
+            open::close(log.connection.into_inner()).await;
+        } else {
             tracing::warn!("the journal's checkpoints were not closed in good order; the journal is complete");
         }
     }
 }
 
-async fn run(mut connection: SqliteConnection, due: Arc<Notify>, failed: Arc<AtomicBool>, until: CancellationToken) {
-    // What has begun is brought to its end: it is short.
-    while until.run_until_cancelled(due.notified()).await.is_some() {
-        match sqlx::query(CHECKPOINT).execute(&mut connection).await {
-            Ok(_) => {}
+impl Log {
+    /// Folds in what is there by now.
+    async fn fold(&self) {
+        let mut connection = self.connection.lock().await;
+        let folded = sqlx::query(FOLD).fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(1));
+        match folded {
+            Ok(pages) => self.is_long.store(pages >= MOST_PAGES, Ordering::Release),
             Err(error) if error::is_uncertain(&error) => {
                 tracing::error!(error = error::describe(&error), "the journal's log could not be folded into its file");
-                failed.store(true, Ordering::Release);
-                break;
+                self.failed.store(true, Ordering::Release);
             }
-            // Whatever it is, the commits find out too.
-            Err(error) => tracing::debug!(error = error::describe(&error), "the log is folded in later"),
+            // A full disk: the log keeps what is in it, and the next lot tries again.
+            Err(error) => tracing::warn!(error = error::describe(&error), "the journal's log grows for now"),
         }
     }
-    open::close(connection).await;
+}
+
+async fn run(log: Arc<Log>, until: CancellationToken) {
+    // What has begun is brought to its end: it is short.
+    while until.run_until_cancelled(log.due.notified()).await.is_some() {
+        log.fold().await;
+    }
 }

@@ -43,7 +43,8 @@ pub(super) const COLUMNS: [&str; 17] = [
 /// outcome back, one by one: that cost more than the statements did.
 pub(super) static COMMIT: LazyLock<&'static str> = LazyLock::new(|| insert_batch().leak());
 
-/// The same for a batch that erases or prunes, with the further statements that this takes.
+/// The same for a batch that erases or prunes, with the further statements that this takes. Parameters are written `$n` and not
+/// `?n`, for sqlx would bind the numbers that a statement leaves out to its others.
 pub(super) static UPKEEP: LazyLock<&'static str> = LazyLock::new(|| {
     let mut statements = vec!["BEGIN IMMEDIATE".to_owned(), insert_batch()];
     statements.extend(upkeep::statements());
@@ -216,7 +217,7 @@ impl Writer {
 
     /// Commits the batch. The head moves on only if it is on the disk.
     pub(super) async fn commit(&mut self, batch: &Batch) -> Result<Head, JournalError> {
-        self.checkpoints.check()?;
+        self.checkpoints.admit().await?;
         if self.unresolved {
             self.head = self.resolve().await?;
         }
@@ -301,6 +302,7 @@ impl Writer {
     /// Writes, commits, and changes nothing. Whatever becomes of it, the next commit finds the connection as it should be; if
     /// it fails, no transaction stays open that would lock the file until then, and fail the next probe.
     pub(super) async fn probe(&mut self) -> Result<(), JournalError> {
+        self.checkpoints.check()?;
         let unresolved = std::mem::replace(&mut self.unresolved, true);
         if let Err(error) = sqlx::query(PROBE).execute(&mut self.connection).await {
             self.roll_back().await;
@@ -308,6 +310,12 @@ impl Writer {
         }
         self.unresolved = unresolved;
         migration::require_current(&mut self.connection).await
+    }
+
+    /// Empties the write-ahead log. What was deleted is overwritten in the file already (`secure_delete`); the log is the only
+    /// other place where it can be.
+    pub(super) async fn scrub(&mut self) -> Result<(), JournalError> {
+        self.checkpoints.truncate().await
     }
 
     pub(super) async fn close(self) {

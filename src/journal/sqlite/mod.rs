@@ -12,7 +12,7 @@
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
 //! checkpoint  the write-ahead log into the file, behind the commits
 //! check       what else is checked of a file than the chain
-//! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
+//! upkeep      what a commit does besides to erase and to prune, and how far to prune
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
 //! backup      a copy of a journal that may be written to meanwhile
@@ -94,7 +94,6 @@ impl SqliteOptions {
 /// A journal in a SQLite file that this process alone writes to.
 #[derive(Debug)]
 pub struct SqliteJournal {
-    path: PathBuf,
     files: Files,
     milestone: Milestone,
     /// `None` once it is closed.
@@ -125,7 +124,7 @@ impl SqliteJournal {
             Writer::new(connection, lock, &options.node, options.salts, own_reader.clone(), checkpoints).await?;
         let files = Files::of(&options.path)?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { path: options.path.clone(), files, milestone, writer, reader, own_reader })
+        Ok(Self { files, milestone, writer, reader, own_reader })
     }
 }
 
@@ -234,10 +233,10 @@ impl Journal for SqliteJournal {
 
     async fn scrub(&self) -> Result<(), JournalError> {
         // The writer stands aside: two that wait for each other's locks would wait longer.
-        let writer = self.writer.lock().await;
-        writer.as_ref().ok_or_else(closed)?;
+        let mut writer = self.writer.lock().await;
+        let writer = writer.as_mut().ok_or_else(closed)?;
         self.files.check()?;
-        upkeep::scrub(&self.path).await
+        writer.scrub().await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

@@ -8,8 +8,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use crate::journal::JournalError;
+use crate::journal::sqlite::error;
 use crate::journal::sqlite::files::beside;
-use crate::journal::sqlite::{checkpoint, error};
 
 /// Readers at once; more than these wait for each other.
 pub(super) const READERS: u32 = 4;
@@ -41,12 +41,13 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY)
-        .pragma("wal_autocheckpoint", checkpoint::MOST_PAGES)
+        // The log is folded in by a connection of its own.
+        .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", "-16384")
         // What is erased or pruned is overwritten. Always on: a page that is split leaves a copy of what was moved.
         .pragma("secure_delete", "on")
-        // What takes back a single statement is not worth a file for each commit.
+        // A commit's program, and what takes back a single statement of an upkeep, are not worth a file.
         .pragma("temp_store", "memory")
         .disable_statement_logging()
         .connect()

@@ -1,15 +1,11 @@
-//! Erasing and pruning: what a commit does besides, how far to prune next, and making sure that nothing is left of it.
-
-use std::path::Path;
-
-use sqlx::{Connection, Row};
+//! Erasing and pruning: what a commit does besides, and how far to prune next.
 
 use crate::clock::Timestamp;
 use crate::journal::row::Columns;
 use crate::journal::sqlite::cells::Layout;
 use crate::journal::sqlite::encode::ERASED;
 use crate::journal::sqlite::hints::BUCKETS;
-use crate::journal::sqlite::{SqliteReader, error, open};
+use crate::journal::sqlite::{SqliteReader, error};
 use crate::journal::{Head, JournalError};
 
 /// Invocations whose payloads go, and what goes with them.
@@ -111,9 +107,6 @@ WHERE journal.position > (SELECT position FROM pruned) AND journal.position < co
 )
 ORDER BY journal.position LIMIT $1";
 
-/// One row: whether somebody was in the way, and frames in the log before and after.
-pub(super) const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
-
 impl SqliteReader {
     /// How far the journal can be pruned next: at most `limit` events, none of them younger than `before`, and none of
     /// them accepting an invocation that is unsettled or was finished since `before`.
@@ -131,17 +124,4 @@ impl SqliteReader {
         }
         Ok(last)
     }
-}
-
-/// Folds the write-ahead log into the file and empties it. What was deleted is overwritten in the file already
-/// (`secure_delete`); the log is the only other place where it can be.
-pub(super) async fn scrub(path: &Path) -> Result<(), JournalError> {
-    let mut connection = open::checkpointer(path).await?;
-    let row = sqlx::query(TRUNCATE).fetch_one(&mut connection).await.map_err(error::unavailable)?;
-    let busy: bool = row.try_get(0).map_err(error::unavailable)?;
-    connection.close().await.map_err(error::unavailable)?;
-    if busy {
-        return Err(JournalError::Unavailable("a reader keeps the write-ahead log from being emptied".to_owned()));
-    }
-    Ok(())
 }

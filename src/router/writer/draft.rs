@@ -69,7 +69,10 @@ impl Writer {
                 break;
             }
             let draft = &mut self.backlog.draft;
-            self.ledger.pass_time(now, &mut draft.step);
+            if draft.is_empty() {
+                // Once: what is due by then is bounded for a batch.
+                self.ledger.pass_time(now, &mut draft.step);
+            }
             draft.decide(submission, &mut self.ledger, &Found::default(), now);
         }
         self.backlog.held.extend(arrived);
@@ -80,5 +83,8 @@ impl Writer {
         self.ledger.retract();
         let draft = std::mem::take(&mut self.backlog.draft);
         self.put_back(draft.decided);
+        for question in std::mem::take(&mut self.backlog.questions) {
+            self.answer(question);
+        }
     }
 }

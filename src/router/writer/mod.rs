@@ -222,6 +222,9 @@ impl Writer {
             return Some(outage.retry_at);
         }
         let now = Instant::now();
+        if !self.backlog.held.is_empty() {
+            return Some(now);
+        }
         let ride = (!self.backlog.draft.is_empty()).then(|| now + RIDE_ALONG);
         let due = self.ledger.next_due().map(|next| now + next.since(self.clock.now()));
         [ride, due].into_iter().flatten().min()

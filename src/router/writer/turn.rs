@@ -170,14 +170,19 @@ impl Writer {
             let settled = self.patiently(journal.lookup(&missing), late).await?;
             self.ledger.follow_settled(settled);
         }
-        let mut lookup = Lookup::default();
-        for submission in &self.backlog.held {
-            self.ledger.wants(&submission.command, &mut lookup);
+        let (mut asked, mut found) = (Lookup::default(), Found::default());
+        loop {
+            // More may have come to what is held while the journal was asked.
+            let mut lookup = Lookup::default();
+            for submission in &self.backlog.held {
+                self.ledger.wants(&submission.command, &mut lookup);
+            }
+            if lookup.is_within(&asked) {
+                return Ok(found);
+            }
+            found = Found::new(self.patiently(journal.lookup(&lookup), late).await?);
+            asked = lookup;
         }
-        if lookup.ids.is_empty() && lookup.keys.is_empty() {
-            return Ok(Found::default());
-        }
-        self.patiently(journal.lookup(&lookup), late).await.map(Found::new)
     }
 
     /// What others have made durable leaves at once if this router has looked a moment ago. After a standstill its sockets may

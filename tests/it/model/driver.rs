@@ -90,6 +90,7 @@ impl Driver {
         let found = self.look_up(&batch).await;
         let mut draft = std::mem::take(&mut self.draft);
         let before = draft.durable.take().unwrap_or_else(|| self.model.clone());
+        // With a draft, what was before it is not known; with none, everything is to be as it was.
         let fails = (commit_fails && draft.commands.is_empty()).then(|| what_is_taken_back(&self.ledger));
 
         self.decide(&mut draft, batch, &found);
@@ -296,7 +297,14 @@ fn what_is_taken_back(ledger: &Ledger) -> String {
     let start = state.find("refusals: Refusals").expect("it is there");
     let end = start + state[start..].find("resume_until: ").expect("it is there");
     state.replace_range(start..end, "");
-    state
+    without_batches(&state)
+}
+
+/// Less the numbers of batches, which say who changed something last, and not what it is.
+fn without_batches(state: &str) -> String {
+    let mut parts = state.split("batch: ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start_matches(|sign: char| sign.is_ascii_digit()))
 }
 
 /// Says where two texts part, for the whole would be pages.

@@ -96,6 +96,7 @@ impl Tables {
         let (id, accepted) = (order.id, order.accepted);
         if was.of_agent != is.of_agent || was.plain != is.plain {
             let agent = self.agents.entry(order.agent.clone()).or_default();
+            agent.batch = self.batch;
             match was.of_agent {
                 OfAgent::Queue { since } => {
                     self.waiting.remove(&(since, id));
@@ -134,6 +135,7 @@ impl Tables {
         }
         if was.of_caller != is.of_caller {
             let caller = self.agents.entry(order.caller.clone()).or_default();
+            caller.batch = self.batch;
             if let Some(answers) = was.of_caller {
                 caller.answers(answers).remove(&accepted);
             }

@@ -50,6 +50,8 @@ pub(super) struct AgentRecord {
 #[derive(Debug, Default)]
 pub(super) struct Agent {
     pub(super) record: AgentRecord,
+    /// The batch that changed anything here last.
+    batch: u64,
     /// Its own sockets, the oldest first.
     pub(super) sessions: Vec<SessionId>,
     /// What waits for it, in the order of acceptance.
@@ -248,8 +250,11 @@ impl Tables {
     /// Lets go of an invocation that others have settled.
     pub(super) fn forget(&mut self, id: InvocationId) -> Option<Entry> {
         let old = self.replace_invocation(id, None)?;
-        self.forget_idle(&old.invocation.agent);
-        self.forget_idle(&old.invocation.caller);
+        for identity in [&old.invocation.agent, &old.invocation.caller] {
+            if self.agents.get(identity).is_some_and(Agent::is_idle) {
+                self.agents.remove(identity);
+            }
+        }
         Some(old)
     }
 
@@ -266,7 +271,9 @@ impl Tables {
 
     /// Writes an agent's record.
     pub(super) fn put_agent(&mut self, identity: &Identity, record: AgentRecord) {
+        let batch = self.batch;
         let agent = self.agents.entry(identity.clone()).or_default();
+        agent.batch = batch;
         let old = std::mem::replace(&mut agent.record, record);
         self.undo.push(Undo::Agent(identity.clone(), old));
         self.follow_connection(identity);
@@ -343,6 +350,9 @@ impl Tables {
     pub(super) fn retract(&mut self) {
         let mut named = Vec::new();
         let is_sealed = self.launched.is_none();
+        // Records go back to how the batch before left them.
+        let running = self.batch;
+        self.batch -= u64::from(!is_sealed);
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
                 Undo::Invocation(id, old) => {
@@ -363,6 +373,7 @@ impl Tables {
                 Undo::Node(id, None) => _ = self.nodes.remove(&id),
             }
         }
+        self.batch = running;
         for identity in named {
             self.forget_idle(&identity);
         }
@@ -403,7 +414,9 @@ impl Tables {
         match (was, is) {
             (None, Some(identity)) => {
                 // Ids are in the order of connection, also when a session comes back by a take-back.
-                let sessions = &mut self.agents.entry(identity.clone()).or_default().sessions;
+                let agent = self.agents.entry(identity.clone()).or_default();
+                agent.batch = self.batch;
+                let sessions = &mut agent.sessions;
                 let place = sessions.partition_point(|other| *other < id);
                 sessions.insert(place, id);
                 if sessions.len() == 1 {
@@ -412,6 +425,7 @@ impl Tables {
             }
             (Some(identity), None) => {
                 if let Some(agent) = self.agents.get_mut(&identity) {
+                    agent.batch = self.batch;
                     agent.sessions.retain(|other| *other != id);
                     if agent.sessions.is_empty() {
                         self.follow_connection(&identity);
@@ -425,7 +439,12 @@ impl Tables {
 
     /// An identity that never registered, has no socket, and that nothing names is forgotten.
     fn forget_idle(&mut self, identity: &Identity) {
-        if self.agents.get(identity).is_some_and(Agent::is_idle) {
+        // What is not durable yet may be taken back, and then its record is needed: its batch forgets it.
+        let is_settled = |agent: &Agent| {
+            agent.record.last_seen.is_none()
+                || self.launched.is_none() && (self.undo.is_empty() || agent.batch != self.batch)
+        };
+        if self.agents.get(identity).is_some_and(|agent| agent.is_idle() && is_settled(agent)) {
             self.agents.remove(identity);
         }
     }
