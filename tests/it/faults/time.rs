@@ -17,7 +17,7 @@ use crate::support::{BACKEND_KEY, PATIENCE, Peer, Router, agent_id};
 
 const HOUR: i64 = 3600;
 /// For what waits in the queue of an agent that is away.
-const PATIENT: Duration = Duration::from_secs(3);
+const PATIENT: Duration = Duration::from_millis(1_500);
 /// What a busy machine, and a restart, may add to that.
 const LATE: Duration = Duration::from_secs(5);
 /// How far a router's clock may be from that of its database.
