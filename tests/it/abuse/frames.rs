@@ -20,11 +20,11 @@ fn frame(first: u8, length: usize, payload: &[u8]) -> Vec<u8> {
     match length {
         0..126 => bytes.push(0x80 | u8::try_from(length).unwrap()),
         126..0x1_0000 => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7e);
             bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 127);
+            bytes.push(0x80 | 0x7f);
             bytes.extend((length as u64).to_be_bytes());
         }
     }
@@ -97,7 +97,7 @@ async fn a_message_in_pieces_without_end_is_cut_at_four_times_the_largest_frame(
     while sent < 1024 && peer.try_send_bytes(&piece).await {
         sent += 1;
     }
-    assert!(sent * PIECE < 16 << 20, "{} MiB were taken", sent * PIECE >> 20);
+    assert!(sent * PIECE < 16 << 20, "{} MiB were taken", (sent * PIECE) >> 20);
     let code = peer.ended().await;
     assert!(matches!(code, Some(1009) | None), "{code:?}");
     let grown = router.resident_kib().saturating_sub(before);
