@@ -9,6 +9,21 @@ pub enum JournalError {
     /// A commit failed in a way that leaves open whether it is on the disk. The process must end.
     #[error("the journal failed in the middle of a commit: {0}")]
     Uncertain(String),
+    /// A file of it was removed or replaced while it was in use. The process must end; what is written is complete once it has
+    /// closed the journal.
+    #[error("the journal's {0} while this router was using it: it ends, and a new start finds all that was committed")]
+    Misplaced(String),
+    /// What was committed is not there any more.
+    #[error(
+        "the journal has lost events: {what}. Bring it back, with the files beside it; or, if it is this one on purpose, \
+         such as an older copy, remove {note}"
+    )]
+    Lost {
+        /// What is missing.
+        what: String,
+        /// The file by which it is known.
+        note: String,
+    },
     /// What is stored makes no sense.
     #[error("the journal is damaged: {table}.{column}: {what}")]
     Damaged {

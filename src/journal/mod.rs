@@ -98,8 +98,8 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
         false
     }
 
-    /// Returns when others may have committed something that this router has to act on; if nothing tells, after a second.
-    /// Cancel safe.
+    /// Returns when others may have committed something that this router has to act on (if nothing tells, after a second), or
+    /// when the journal is not there any more: the next turn finds out. Cancel safe.
     async fn stirred(&self) {
         std::future::pending::<()>().await;
     }

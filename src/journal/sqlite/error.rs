@@ -5,10 +5,14 @@ use crate::journal::JournalError;
 /// `SQLITE_IOERR`: reading, writing or syncing a file failed.
 const IOERR: u32 = 10;
 
-/// Whether the failure of a commit leaves open what is on the disk: a failed sync says nothing about what was written.
+/// `SQLITE_IOERR_WRITE`: writing did, of a file that is not full, such as one that has become read-only.
+const IOERR_WRITE: u32 = IOERR | 3 << 8;
+
+/// Whether the failure of a commit leaves open what is on the disk: a failed sync says nothing about what was written. A write
+/// that failed does: the frame that makes the others a commit is written last, and nothing but the sync comes behind it.
 pub(super) fn is_uncertain(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(_) => result_code(error) == Some(IOERR),
+        sqlx::Error::Database(_) => result_code(error) == Some(IOERR) && extended_code(error) != Some(IOERR_WRITE),
         // The thread that talks to SQLite is gone, in whatever it was doing.
         sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
         _ => false,
@@ -34,6 +38,9 @@ pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
 
 /// SQLite's primary result code: the lowest byte of what sqlx reports.
 fn result_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    Some(extended_code(error)? & 0xff)
+}
+
+fn extended_code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
 }

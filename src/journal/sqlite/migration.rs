@@ -7,7 +7,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use crate::journal::JournalError;
 use crate::journal::migration::{self, Migration};
-use crate::journal::sqlite::{error, open};
+use crate::journal::sqlite::{error, milestone, open};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -19,6 +19,7 @@ pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHER
 /// Fails with [`JournalError::InUse`] while a router has the file open.
 pub async fn migrate(path: &Path) -> Result<Vec<Migration>, JournalError> {
     let _lock = open::lock(path)?;
+    milestone::require_file(path)?;
     let mut connection = open::writer(path).await?;
     let pending = status(&mut connection).await?.into_iter().filter(|migration| !migration.applied);
     let pending = pending.map(|migration| Migration { applied: true, ..migration }).collect();

@@ -7,11 +7,13 @@
 //! encode      a batch → the few values that are bound to that text
 //! index       what the events of a batch add to the index of events
 //! hints       which eras may have a term
+//! files       the files that it is in, and whether they are still there
+//! milestone   how far it had come, noted beside it
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
-//! //! backup      a copy of a journal that may be written to meanwhile
+//! backup      a copy of a journal that may be written to meanwhile
 //! row         how the columns of a row are read
 //! ```
 
@@ -21,12 +23,14 @@ mod cells;
 mod commit;
 mod encode;
 mod error;
+mod files;
 mod hints;
 mod history;
 mod index;
 mod invocations;
 mod matches;
 mod migration;
+mod milestone;
 mod open;
 mod pages;
 mod reader;
@@ -35,10 +39,12 @@ mod upkeep;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 pub use crate::journal::migration::Migration;
 pub use backup::backup;
@@ -51,10 +57,15 @@ use crate::invocation::Invocation;
 use crate::journal::seal::Salts;
 use crate::journal::{
     AgentFilter, AgentPage, AgentRecord, Batch, FeedEvent, Head, HistoryFilter, HistoryPage, InvocationFilter,
-    InvocationPage, InvocationRecord, Journal, JournalError, Lookup, NodeRecord, Order, Restored, SessionRow,
+    InvocationPage, InvocationRecord, Journal, JournalError, Lookup, News, NodeRecord, Order, Restored, SessionRow,
     Verification,
 };
 use commit::Writer;
+use files::Files;
+use milestone::Milestone;
+
+/// How often to look for the files while nothing is committed.
+const FILES_CHECKED: Duration = Duration::from_secs(1);
 
 /// Where the journal is, and who writes to it.
 #[derive(Clone, Debug)]
@@ -79,6 +90,8 @@ impl SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteJournal {
     path: PathBuf,
+    files: Files,
+    milestone: Milestone,
     /// `None` once it is closed.
     writer: Mutex<Option<Writer>>,
     reader: SqliteReader,
@@ -90,15 +103,21 @@ impl SqliteJournal {
     /// Opens the file for writing, creates it if it is missing, and applies the migrations that are pending.
     ///
     /// Fails with [`JournalError::InUse`] while another process has it open so, with [`JournalError::Schema`] if a newer
-    /// version has migrated it, and with [`JournalError::Unavailable`] if it cannot be opened.
+    /// version has migrated it, with [`JournalError::Lost`] if it ends before what was committed, and with
+    /// [`JournalError::Unavailable`] if it cannot be opened.
     pub async fn open(options: &SqliteOptions) -> Result<Self, JournalError> {
         let lock = open::lock(&options.path)?;
+        milestone::require_file(&options.path)?;
         let mut connection = open::writer(&options.path).await?;
         migration::apply(&mut connection).await?;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
+        milestone::require(&options.path, &own_reader).await?;
+        let milestone = Milestone::open(&options.path)?;
         let writer = Writer::new(connection, lock, &options.node, options.salts, own_reader.clone()).await?;
-        Ok(Self { path: options.path.clone(), writer: Mutex::new(Some(writer)), reader, own_reader })
+        let files = Files::of(&options.path)?;
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { path: options.path.clone(), files, milestone, writer, reader, own_reader })
     }
 }
 
@@ -117,10 +136,25 @@ impl Journal for SqliteJournal {
         self.reader.session(id).await
     }
 
+    /// Nobody else commits; but the files must still be there.
+    async fn begin(&self) -> Result<Option<News>, JournalError> {
+        self.files.check()?;
+        Ok(None)
+    }
+
     async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
-        match self.writer.lock().await.as_mut() {
-            Some(writer) => writer.commit(batch).await,
-            None => Err(closed()),
+        let mut writer = self.writer.lock().await;
+        let head = writer.as_mut().ok_or_else(closed)?.commit(batch).await?;
+        self.milestone.note(head);
+        Ok(head)
+    }
+
+    async fn stirred(&self) {
+        loop {
+            sleep(FILES_CHECKED).await;
+            if self.files.check().is_err() {
+                return;
+            }
         }
     }
 
@@ -192,17 +226,17 @@ impl Journal for SqliteJournal {
 
     async fn scrub(&self) -> Result<(), JournalError> {
         // The writer stands aside: two that wait for each other's locks would wait longer.
-        match self.writer.lock().await.as_ref() {
-            Some(_) => upkeep::scrub(&self.path).await,
-            None => Err(closed()),
-        }
+        let writer = self.writer.lock().await;
+        writer.as_ref().ok_or_else(closed)?;
+        self.files.check()?;
+        upkeep::scrub(&self.path).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
-        match self.writer.lock().await.as_mut() {
-            Some(writer) => writer.probe().await,
-            None => Err(closed()),
-        }
+        let mut writer = self.writer.lock().await;
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        self.files.check()?;
+        writer.probe().await
     }
 
     async fn head(&self) -> Result<Head, JournalError> {

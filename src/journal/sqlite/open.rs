@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::journal::JournalError;
 use crate::journal::sqlite::error;
+use crate::journal::sqlite::files::beside;
 
 /// Readers at once; more than these wait for each other.
 pub(super) const READERS: u32 = 4;
@@ -21,10 +22,9 @@ const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let unavailable = |error: std::io::Error| JournalError::Unavailable(format!("its lock file: {}", error.kind()));
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(unavailable)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(beside(path, ".lock")).map_err(unavailable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(JournalError::InUse(path.display().to_string())),
@@ -82,6 +82,10 @@ pub(super) async fn readers(path: &Path, connections: u32) -> Result<SqlitePool,
         .disable_statement_logging();
     SqlitePoolOptions::new()
         .max_connections(connections)
+        // All from the beginning, and for good: one that is opened later could find another file at the place.
+        .min_connections(connections)
+        .max_lifetime(None)
+        .idle_timeout(None)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 
 use crate::id::Position;
-use crate::journal::audit::Audit;
+use crate::journal::audit::{Audit, Damage};
 use crate::journal::row::Columns;
-use crate::journal::sqlite::{SqliteReader, error, pages};
+use crate::journal::sqlite::{SqliteReader, error, milestone, pages};
 use crate::journal::verify::{self, Bounds, Source, Stop};
 use crate::journal::{Head, HistoryFilter, HistoryPage, JournalError, Order, Verification};
 
@@ -54,9 +54,17 @@ impl SqliteReader {
         verify::verify(self, from, to, Vec::new()).await
     }
 
-    /// Checks all of it, and that it has these heads, which were noted earlier.
+    /// Checks all of it, and that it has these heads, which were noted earlier, and the one that is noted beside it.
     pub async fn verify_noted(&self, noted: Vec<Head>) -> Result<Verification, JournalError> {
-        verify::verify(self, None, None, noted).await
+        // Before the rest: what is committed meanwhile is noted meanwhile.
+        let milestone = milestone::noted(self.pool.connect_options().get_filename());
+        let verification = verify::verify(self, None, None, noted).await?;
+        if let (Verification::Intact(_), Some(noted)) = (&verification, milestone)
+            && let Some(what) = milestone::missed(self, noted).await?
+        {
+            return Ok(Damage { position: noted.position, what }.into());
+        }
+        Ok(verification)
     }
 
     /// The last event that was pruned; [`Head::EMPTY`] if none was.

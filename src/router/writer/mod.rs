@@ -118,7 +118,6 @@ impl Writer {
         while let Ok(question) = self.questions.try_recv() {
             self.answer(question);
         }
-        let shared = self.journal.is_shared();
         let mut due = self.wake_at();
         loop {
             let outage = self.backlog.outage.is_some();
@@ -141,7 +140,7 @@ impl Writer {
                     continue;
                 }
                 // In an outage the next try finds out what others have committed.
-                () = self.journal.stirred(), if shared && !outage => return true,
+                () = self.journal.stirred(), if !outage => return true,
                 () = sleep_until(due) => return true,
             }
             if outage {

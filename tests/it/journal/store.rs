@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Of a journal in a SQLite file.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         match self {
             Self::Sqlite(folder) => folder.path().join("journal.db"),
             Self::Postgres(_) => panic!("it is not in a file"),
@@ -142,14 +142,15 @@ impl Store {
         SqliteConnectOptions::new().filename(self.path()).connect().await.unwrap()
     }
 
-    /// Does to the tables what no journal would; gives back how many rows that changed. In the words of SQLite; where they
-    /// differ, Postgres is taught them.
+    /// Does to the tables what no journal would, and takes away the note beside them; gives back how many rows that changed. In
+    /// the words of SQLite; where they differ, Postgres is taught them.
     pub(super) async fn tamper(&self, sql: &str) -> u64 {
         match self {
             Self::Sqlite(_) => {
                 let mut connection = self.back_door().await;
                 let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();
+                let _ = std::fs::remove_file(self.path().with_extension("db.head"));
                 done.rows_affected()
             }
             Self::Postgres(database) => {
