@@ -18,6 +18,7 @@ mod batch;
 pub mod chain;
 mod error;
 mod event;
+mod fold;
 mod migration;
 mod news;
 mod paging;

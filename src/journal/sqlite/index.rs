@@ -49,7 +49,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Its terms. A label that is empty is none.
-    fn terms(&self) -> impl Iterator<Item = Term<'_>> {
+    pub(super) fn terms(&self) -> impl Iterator<Item = Term<'_>> {
         [
             self.agent.as_ref().map(Identity::as_str).map(Term::Agent),
             self.caller.as_ref().map(Identity::as_str).map(Term::Caller),

@@ -79,7 +79,7 @@ impl SqliteReader {
     }
 }
 
-fn entry(row: &SqliteRow) -> Option<Entry> {
+pub(super) fn entry(row: &SqliteRow) -> Option<Entry> {
     let columns = Columns::of("journal", row);
     let identity = |column| columns.optional_identity(column).ok().flatten();
     let label = |column| columns.shared_text(column).ok().flatten();

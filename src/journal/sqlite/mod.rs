@@ -10,6 +10,7 @@
 //! files       the files that it is in, and whether they are still there
 //! milestone   how far it had come, noted beside it
 //! cells       how rows are packed in such a value, and the SQL that unpacks them
+//! check       what else is checked of a file than the chain
 //! upkeep      what a commit does besides to erase and to prune, how far to prune, and what leaves no trace
 //! reader      what is asked of the rows; with history, invocations, agents, pages and verify, all that reads
 //! matches     the index of events → the places where all that a reader wants occurs
@@ -20,6 +21,7 @@
 mod agents;
 mod backup;
 mod cells;
+mod check;
 mod commit;
 mod encode;
 mod error;

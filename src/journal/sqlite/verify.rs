@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use crate::id::Position;
 use crate::journal::audit::{Audit, Damage};
 use crate::journal::row::Columns;
-use crate::journal::sqlite::{SqliteReader, error, milestone, pages};
+use crate::journal::sqlite::{SqliteReader, check, error, milestone, pages};
 use crate::journal::verify::{self, Bounds, Source, Stop};
 use crate::journal::{Head, HistoryFilter, HistoryPage, JournalError, Order, Verification};
 
@@ -54,7 +54,9 @@ impl SqliteReader {
         verify::verify(self, from, to, Vec::new()).await
     }
 
-    /// Checks all of it, and that it has these heads, which were noted earlier, and the one that is noted beside it.
+    /// Checks all of it, and that it has these heads, which were noted earlier, and the one that is noted beside it; then
+    /// everything else in the file, row by row. That takes longer, and the write-ahead log grows meanwhile with what a router
+    /// writes.
     pub async fn verify_noted(&self, noted: Vec<Head>) -> Result<Verification, JournalError> {
         // Before the rest: what is committed meanwhile is noted meanwhile.
         let milestone = milestone::noted(self.pool.connect_options().get_filename());
@@ -64,7 +66,11 @@ impl SqliteReader {
         {
             return Ok(Damage { position: noted.position, what }.into());
         }
-        Ok(verification)
+        if let Verification::Broken { .. } = verification {
+            return Ok(verification);
+        }
+        check::structure(&self.pool).await?;
+        Ok(check::rows(&self.pool).await?.map_or(verification, Verification::from))
     }
 
     /// The last event that was pruned; [`Head::EMPTY`] if none was.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent_router::clock::Timestamp;
 use agent_router::id::InvocationId;
 use agent_router::invocation::Policy;
+use agent_router::journal::sqlite::SqliteReader;
 use agent_router::journal::{Batch, HistoryFilter, Journal, Lookup, Order, Report, Salts, Verification};
 use agent_router::router::{Class, Command, Effect, Found, Ledger, Outbound, Step, Verdict};
 
@@ -122,6 +123,12 @@ impl Driver {
             panic!("the chain is broken: {verified:?}")
         };
         assert_eq!((head.position, i64::try_from(events)), (self.model.head, Ok(self.model.head.0)));
+        if matches!(self.store, Store::Sqlite(_)) {
+            let reader = SqliteReader::open(&self.store.path()).await.expect("it can be read");
+            let verified = reader.verify_noted(Vec::new()).await.expect("the file is sound");
+            assert!(matches!(verified, Verification::Intact(_)), "{verified:?}");
+            reader.close().await;
+        }
     }
 
     async fn boot(&mut self) {
