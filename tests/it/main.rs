@@ -15,6 +15,7 @@ mod config;
 mod connecting;
 mod correlation;
 mod credit;
+mod disk;
 mod dismissal;
 mod faults;
 mod feed;

@@ -9,6 +9,7 @@ pub(crate) mod postgres;
 mod process;
 mod router;
 pub(crate) mod stage;
+pub(crate) mod strace;
 pub(crate) mod unreliable;
 mod wire;
 

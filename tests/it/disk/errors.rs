@@ -1,0 +1,72 @@
+//! The disk answers with errors: a router that cannot know what is on it ends, one that can refuses what it cannot keep.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::sleep;
+
+use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
+use crate::faults::{Length, seeded};
+use crate::support::Router;
+use crate::support::strace::{Injection, SYNCS};
+
+/// All ways to write to a file that SQLite has.
+const WRITES: &str = "write,pwrite64";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_ends_when_a_sync_fails() {
+    let mut random = seeded();
+    let length = Length::chosen(2);
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, mut injected) = (length.cycles, 0);
+    for _ in 0..rounds {
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
+        let how = format!("error=EIO:when={}+", random.random_range(1..4));
+        let failing = Injection::into(router.pid(), SYNCS, &how, &[]);
+        router.failed().await;
+        injected += failing.count();
+        drop(failing);
+        router.start_again().await;
+        load.moves_to(vec![router.address()]);
+    }
+    assert_eq!(
+        router.log().matches("the journal failed in the middle of a commit").count(),
+        rounds,
+        "{}",
+        router.log()
+    );
+    load.goes_on(20).await;
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} ends, {injected} syncs failed: {seen}");
+    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_refuses_while_writes_fail_and_goes_on_when_they_do_not() {
+    let mut random = seeded();
+    let length = Length::chosen(2);
+    let router = Router::on_a_file(&SETTINGS).await;
+    let mut load = begin(&router, length, &mut random);
+    let (rounds, mut injected, pid) = (length.cycles, 0, router.pid());
+    for _ in 0..rounds {
+        load.goes_on(20).await;
+        sleep(Duration::from_millis(random.random_range(0..800))).await;
+        let folder = router.dir().to_owned();
+        let files = ["journal.db", "journal.db-wal", "journal.db-shm"].map(|name| folder.join(name));
+        let how = format!("error=EIO:when={}+", random.random_range(1..100));
+        let failing = Injection::into(pid, WRITES, &how, &files.each_ref().map(AsRef::as_ref));
+        wait_until_ready(&router, false).await;
+        only_reads_are_served(&router).await;
+        sleep(Duration::from_millis(random.random_range(0..1000))).await;
+        injected += failing.count();
+        drop(failing);
+        wait_until_ready(&router, true).await;
+    }
+    load.goes_on(20).await;
+    assert_eq!(router.pid(), pid);
+    let seen = check(&router, load).await;
+    eprintln!("{rounds} outages, {injected} writes failed: {seen}");
+    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}
