@@ -55,7 +55,10 @@ async fn nothing_is_lost_however_often_the_router_is_killed() {
         total.add(findings.seen);
         record.begin_anew();
     }
-    eprintln!("{} kills, {orderly} orderly restarts; {total}; slowest start {slowest:?}", length.cycles);
+    eprintln!(
+        "{} kills, {orderly} orderly restarts; {total}; ready {slowest:?} after a start at the most",
+        length.cycles
+    );
     assert!(total.receipts > 20 * length.cycles && total.ends > 20 * length.cycles, "too little happened");
     assert_eq!(record.count("node.started"), length.cycles + orderly + 1);
     assert!(slowest < READY, "ready after {slowest:?}");

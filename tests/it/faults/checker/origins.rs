@@ -35,13 +35,13 @@ impl Sent {
 
     /// Whether an answer of an agent of version 1 to one call may end another: it came behind the deadline of the first,
     /// and so the second could be delivered with the same `invoked_by`.
-    fn is_late(&self, to: Uuid, ended: Uuid, life: &Life<'_>, book: &Book<'_>) -> bool {
+    fn is_late(&self, to: Uuid, life: &Life<'_>, book: &Book<'_>) -> bool {
         let Some((_, first, acceptance)) = book.of_call(to) else { return false };
         let same_agent = life.acceptances.first().is_some_and(|other| other.agent == acceptance.agent);
         let behind = first.ends.iter().any(|(timed_out, end)| {
             end.way == Way::TimedOut && life.ends.first().is_some_and(|(ended, _)| timed_out < ended)
         });
-        same_agent && behind && self.plain.contains(&to) && self.plain.contains(&ended)
+        same_agent && behind && self.plain.contains(&to)
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn explain_it(book: &Book<'_>, notes: &[Notes], violations: &mut Vec<
                 violate(Rule::Altered, format!("{id} was answered with {given:?}, and has {answer:?}"));
             }
             Some(&(_, to)) if to == call.name => {}
-            Some(&(_, to)) if sent.is_late(to, call.name, life, book) => late += 1,
+            Some(&(_, to)) if sent.is_late(to, life, book) => late += 1,
             Some(&(_, to)) => {
                 let other = book.of_call(to);
                 violate(Rule::Invented, format!("{id} has the answer to call {to}: {life:?}, {other:?}"));
