@@ -36,14 +36,15 @@ struct Opened {
 impl Files {
     /// Of a journal that is open, so that all of them are there.
     pub(super) fn of(path: &Path) -> Result<Self, JournalError> {
-        let opened = |path: PathBuf| {
-            Opened::now(path).map_err(|error| JournalError::Unavailable(format!("its files: {}", error.kind())))
-        };
+        let unavailable = |error: io::Error| JournalError::Unavailable(format!("its files: {}", error.kind()));
+        let opened = |path: PathBuf| Opened::now(path).map_err(unavailable);
+        // SQLite puts its own beside what a link leads to.
+        let real = fs::canonicalize(path).map_err(unavailable)?;
         Ok(Self {
             database: opened(path.to_owned())?,
             others: [
-                (opened(beside(path, "-wal"))?, "write-ahead log"),
-                (opened(beside(path, "-shm"))?, "shared memory"),
+                (opened(beside(&real, "-wal"))?, "write-ahead log"),
+                (opened(beside(&real, "-shm"))?, "shared memory"),
                 (opened(beside(path, ".lock"))?, "lock file"),
             ],
         })

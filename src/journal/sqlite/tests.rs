@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
-use super::{agents, commit, history, invocations, matches, migration, open, pages, reader, upkeep, verify};
+use super::{agents, check, commit, history, invocations, matches, migration, open, pages, reader, upkeep, verify};
 use crate::journal::paging::InOrder;
 
 const QUERIES: &[&str] = &[
@@ -32,6 +32,17 @@ const QUERIES: &[&str] = &[
     reader::UNSETTLED,
     pages::PAGE,
     upkeep::OLDEST,
+    check::lives::EVENTS,
+    check::lives::ROWS_AFTER,
+    check::peers::EVENTS,
+    check::structure::COMMON,
+    check::structure::INTEGRITY,
+    check::terms::EVENTS,
+    check::terms::HINTS,
+    check::terms::NEXT_ERA,
+    check::terms::POSTINGS,
+    check::terms::SHAPE,
+    check::terms::STRAY,
     verify::BEYOND,
     verify::BOUNDS,
     verify::ERASED_LATER,
@@ -168,6 +179,13 @@ async fn readers_need_no_scan_and_no_sort() {
         (upkeep::OLDEST, "SEARCH invocations USING INDEX invocations_unsettled"),
         (verify::ERASED_LATER, "SEARCH journal USING INDEX journal_by_invocation (invocation_id=? AND rowid>?)"),
         (verify::FOUNDATIONS, "SEARCH invocations USING PRIMARY KEY (id>?)"),
+        (
+            check::lives::EVENTS,
+            "SEARCH journal USING INDEX journal_by_invocation (invocation_id>? AND invocation_id<?)",
+        ),
+        (check::lives::ROWS_AFTER, "SEARCH invocations USING PRIMARY KEY (id>?)"),
+        (check::terms::EVENTS, "SEARCH journal USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (check::terms::POSTINGS, "SEARCH postings USING INDEX postings_by_term (era=?)"),
     ];
     for (sql, expected) in cases {
         let plan = plan(&mut connection, sql).await;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::time::sleep;
 
-use super::play::{begin, check, only_reads_are_served, wait_until_ready};
-use crate::faults::load::SETTINGS;
+use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
 use crate::support::Router;
 use crate::support::strace::{Injection, SYNCS};

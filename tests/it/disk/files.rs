@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::play::{begin, check, only_reads_are_served, wait_until_ready};
-use crate::faults::load::SETTINGS;
+use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
 use crate::support::{Peer, Router, agent_id, printed};
 
@@ -82,6 +81,20 @@ async fn a_router_that_has_nothing_to_do_notices_too() {
     let mut router = Router::on_a_file(&[]).await;
     fs::remove_file(beside(&router, "-wal")).unwrap();
     router.failed().await;
+}
+
+#[tokio::test]
+async fn a_journal_behind_a_link_is_where_the_link_leads() {
+    let mut router = Router::stopped_on_a_file(&[]);
+    let link = router.dir().join("link.db");
+    fs::write(router.journal(), "").unwrap();
+    std::os::unix::fs::symlink(router.journal(), &link).unwrap();
+    router.set("DATABASE_URL", &format!("sqlite://{}", link.display()));
+    router.start_again().await;
+    assert_eq!(router.get_as("", "/health/ready").await.status, 200);
+    fs::remove_file(link).unwrap();
+    wait_until_ready(&router, false).await;
+    only_reads_are_served(&router).await;
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::time::{Instant, sleep};
+use serde_json::json;
+use tokio::time::sleep;
 
 use super::image::SmallDisk;
 use super::mount::run;
-use super::play::{begin, check, only_reads_are_served, wait_until_ready};
-use crate::faults::load::SETTINGS;
+use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
-use crate::support::{PATIENCE, Router};
+use crate::support::{BACKEND_KEY, Peer, Router, agent_id};
 
 async fn router_on(disk: &Path) -> Router {
     let mut router = Router::stopped_on_a_file(&SETTINGS);
@@ -89,36 +89,30 @@ async fn a_router_refuses_while_its_files_cannot_be_changed() {
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
-/// What Linux does with a file system whose disk fails.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// What Linux does with a file system whose disk fails. Nothing is being written meanwhile: a sync that is under way at that
+/// moment may be reported as done although it was not, by the system itself.
+#[tokio::test]
 async fn a_file_system_that_becomes_read_only_takes_nothing_with_it() {
-    let mut random = seeded();
-    let length = Length::chosen(2);
     let mut disk = SmallDisk::new();
     let mut router = router_on(disk.mount().place()).await;
-    let mut load = begin(&router, length, &mut random);
-    let (rounds, mut refusing) = (length.cycles, 0);
-    for _ in 0..rounds {
-        load.goes_on(20).await;
-        sleep(Duration::from_millis(random.random_range(0..800))).await;
+    let cycles = Length::chosen(1).cycles;
+    for _ in 0..cycles {
+        let id = agent_id();
+        Peer::registered(&router, &id).await.leave(&router).await;
+        let invocation = json!({"agent_id": id, "payload": {}, "ttl_ms": 600_000, "deadline_ms": 600_000});
+        let accepted = router.post_as(BACKEND_KEY, "/v1/invocations", invocation.clone()).await.expect(202);
+        let before = router.history("").await;
         disk.mount().abort();
-        // A sync that was under way fails, and ends the router; otherwise it refuses.
-        let deadline = Instant::now() + PATIENCE;
-        while let Ok(answer) = router.request("GET", "/health/ready", "").send().await {
-            if answer.status() == 503 {
-                refusing += 1;
-                break;
-            }
-            assert!(Instant::now() < deadline, "it goes on as if nothing had happened");
-            sleep(Duration::from_millis(20)).await;
-        }
+        let asked = router.request("POST", "/v1/invocations", BACKEND_KEY).json(&invocation).send().await;
+        assert!(asked.is_ok_and(|refused| refused.status() == 503), "it takes what it cannot keep");
+        only_reads_are_served(&router).await;
         router.kill();
         disk.mount_again();
         router.start_again().await;
-        load.moves_to(vec![router.address()]);
+        assert_eq!(router.history("").await[..before.len()], before);
+        let kept = router.invocation(accepted["id"].as_str().expect("it has an id")).await;
+        assert_eq!(kept["state"], "queued", "{kept}");
+        assert!(router.run(&["journal", "verify"]).status.success());
     }
-    load.goes_on(20).await;
-    let seen = check(&router, load).await;
-    eprintln!("{rounds} times read-only, {refusing} refusing: {seen}");
-    assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+    eprintln!("{cycles} times read-only");
 }

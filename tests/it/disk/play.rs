@@ -6,9 +6,15 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::faults::Length;
 use crate::faults::checker::{Seen, check_all};
-use crate::faults::load::{Load, Pace};
+use crate::faults::load::{self, Load, Pace};
 use crate::faults::record::Record;
 use crate::support::{BACKEND_KEY, PATIENCE, Router, agent_id};
+
+/// Those of the load; but no agent is sent anything before it has registered, however long that takes.
+pub(super) const SETTINGS: [(&str, &str); 6] = {
+    let [one, two, three, four, five] = load::SETTINGS;
+    [one, two, three, four, five, ("DRAIN_DELAY", "10s")]
+};
 
 /// Clients of a router.
 pub(super) fn begin(router: &Router, length: Length, random: &mut StdRng) -> Load {

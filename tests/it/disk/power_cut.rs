@@ -10,8 +10,9 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::image::{Disk, Shelf};
+use super::play::SETTINGS;
 use crate::faults::checker::{Seen, check_all};
-use crate::faults::load::{Load, Pace, SETTINGS, Scale};
+use crate::faults::load::{Load, Pace, Scale};
 use crate::faults::notes::Note;
 use crate::faults::record::Record;
 use crate::faults::{Length, seeded};

@@ -2,8 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::play::{begin, check};
-use crate::faults::load::SETTINGS;
+use super::play::{SETTINGS, begin, check};
 use crate::faults::{Length, seeded};
 use crate::support::Router;
 use crate::support::strace::{Injection, SYNCS};

@@ -8,10 +8,10 @@
 //! terms       the index of events
 //! ```
 
-mod lives;
-mod peers;
-mod structure;
-mod terms;
+pub(super) mod lives;
+pub(super) mod peers;
+pub(super) mod structure;
+pub(super) mod terms;
 
 use sqlx::SqlitePool;
 

@@ -3,18 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::id::Position;
 use crate::journal::JournalError;
 use crate::journal::audit::Damage;
 use crate::journal::row::Columns;
 use crate::journal::sqlite::hints::Hint;
-use crate::journal::sqlite::{error, matches, reader};
+use crate::journal::sqlite::{error, matches};
 use crate::journal::terms::{ERA, era};
 
-/// The eras, in order.
-pub(in crate::journal::sqlite) const ERAS: &str = "SELECT era, indexed, first_at, last_at FROM eras ORDER BY era";
+/// The first and the last era, how many there are, how far the journal is pruned, and its newest event.
+pub(in crate::journal::sqlite) const SHAPE: &str = "
+SELECT min(era) AS first, max(era) AS last, count(*) AS eras, (SELECT position FROM pruned) AS pruned,
+    (SELECT position FROM journal_head) AS head
+FROM eras";
+
+/// The next era after `$1`.
+pub(in crate::journal::sqlite) const NEXT_ERA: &str =
+    "SELECT era, indexed, first_at, last_at FROM eras WHERE era > $1 ORDER BY era LIMIT 1";
 
 /// The index of an era: `$1`.
 pub(in crate::journal::sqlite) const POSTINGS: &str = "SELECT term, offsets FROM postings WHERE era = $1";
@@ -39,32 +46,57 @@ SELECT (SELECT count(*) FROM postings WHERE era NOT IN (SELECT era FROM eras))
 type Places = BTreeMap<String, BTreeSet<i64>>;
 
 pub(super) async fn check(pool: &SqlitePool) -> Result<Option<Damage>, JournalError> {
+    let stray: i64 = sqlx::query_scalar(STRAY).fetch_one(pool).await.map_err(error::unavailable)?;
+    if stray > 0 {
+        return Ok(Some(damage(0)));
+    }
     let mut after = -1;
     loop {
         // An era at a time, each as of one moment: a router may be adding to them, or pruning.
         let mut snapshot = pool.begin().await.map_err(error::unavailable)?;
-        let pruned: i64 =
-            sqlx::query_scalar(reader::PRUNED).fetch_one(&mut *snapshot).await.map_err(error::unavailable)?;
-        let eras = sqlx::query(ERAS).fetch_all(&mut *snapshot).await.map_err(error::unavailable)?;
-        let head: i64 = sqlx::query(reader::HEAD)
-            .fetch_one(&mut *snapshot)
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(error::unavailable)?;
-        let stray: i64 = sqlx::query_scalar(STRAY).fetch_one(&mut *snapshot).await.map_err(error::unavailable)?;
-        let eras: Vec<Era> = eras.iter().map(Era::of).collect::<Result<_, _>>()?;
-        // None is missing between the first that is not pruned and the last.
-        let first = era(pruned + 1);
-        if stray > 0 || !eras.iter().map(|era| era.number).eq(first..first + i64::try_from(eras.len()).unwrap_or(0)) {
-            return Ok(Some(damage(pruned + 1)));
+        let shape = sqlx::query(SHAPE).fetch_one(&mut *snapshot).await.map_err(error::unavailable)?;
+        let shape = Shape::of(&shape)?;
+        if !shape.is_whole() {
+            return Ok(Some(damage(shape.pruned)));
         }
-        let Some(found) = eras.iter().find(|era| era.number > after) else { return Ok(None) };
-        let is_last = eras.last().is_some_and(|last| last.number == found.number);
-        let ends = found.indexed <= head && (is_last || found.indexed == found.number * ERA + ERA - 1);
-        if !ends || !found.agrees(&mut snapshot, pruned).await? {
+        let next = sqlx::query(NEXT_ERA).bind(after).fetch_optional(&mut *snapshot).await;
+        let Some(found) = next.map_err(error::unavailable)? else { return Ok(None) };
+        let found = Era::of(&found)?;
+        if !shape.may_have(&found) || !found.agrees(&mut snapshot, shape.pruned).await? {
             return Ok(Some(damage(found.number * ERA)));
         }
         after = found.number;
+    }
+}
+
+/// Which eras there are, and of what.
+struct Shape {
+    eras: i64,
+    ends: Option<(i64, i64)>,
+    pruned: i64,
+    head: i64,
+}
+
+impl Shape {
+    fn of(row: &SqliteRow) -> Result<Self, JournalError> {
+        let columns = Columns::of("eras", row);
+        Ok(Self {
+            eras: columns.integer("eras")?,
+            ends: columns.optional_integer("first")?.zip(columns.optional_integer("last")?),
+            pruned: columns.integer("pruned")?,
+            head: columns.integer("head")?,
+        })
+    }
+
+    /// None is missing between the first that is not pruned and the last.
+    fn is_whole(&self) -> bool {
+        self.ends.is_none_or(|(first, last)| first == era(self.pruned + 1) && last - first + 1 == self.eras)
+    }
+
+    /// All but the last are in the index to their end.
+    fn may_have(&self, found: &Era) -> bool {
+        let is_last = self.ends.is_some_and(|(_, last)| last == found.number);
+        found.indexed <= self.head && (is_last || found.indexed == found.number * ERA + ERA - 1)
     }
 }
 
