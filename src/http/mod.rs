@@ -18,6 +18,8 @@ mod body;
 mod connection;
 mod cursor;
 mod docs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod history;
 mod invocations;
