@@ -14,23 +14,30 @@
 //! measured in the same run, just before. A throw-away Postgres has its files on the same disk, with its own defaults.
 //! With `--journal`, it is told what a long history costs: on a copy of that journal beside an empty one.
 //!
+//! `cargo bench --bench load -- --soak 30` keeps up half of the maximum for 30 minutes instead, prints memory, file handles,
+//! the sizes of journal and write-ahead log, and latencies for each minute, and fails if they are not flat.
+//!
 //! A figure counts only if the work was done: every invocation is answered once, by its agent and with the right payload;
 //! the journal has exactly those; and it verifies. Anything else is a failure.
 //!
-//! - `options`: what is measured. `run`: one measurement. `report`: the table.
+//! - `options`: what is measured. `run`: one measurement. `report`: the table. `soak`: a long
+//!   run. `course`: how it went. `pace`: its master.
 //! - `router`: the process. `database`: its journal, and what it wrote. `postgres`: the server. `disk`: what a sync takes.
 //! - `agent`, `master`: the clients. `wire`: a WebSocket. `payload`: what goes over it.
 
 mod agent;
+mod course;
 mod database;
 mod disk;
 mod master;
 mod options;
+mod pace;
 mod payload;
 mod postgres;
 mod report;
 mod router;
 mod run;
+mod soak;
 mod wire;
 
 use clap::Parser;
@@ -43,6 +50,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let options = Options::parse();
+    if let Some(minutes) = options.soak {
+        return soak::soak(&options, minutes).await;
+    }
     let mut measured = Vec::new();
     let server = options
         .wants_postgres()

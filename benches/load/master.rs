@@ -21,7 +21,7 @@ use crate::wire::{Incoming, Socket};
 const KEY: &str = "7a3fd399-3e48-46a0-ab7c-0eaf38020283::master_server_be";
 
 /// How long what must come may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the backend's library answers to a notification.
 const ACKNOWLEDGEMENT: &str =
@@ -56,7 +56,7 @@ pub(crate) struct Master {
     /// Which router it is connected to.
     node: u64,
     /// When the invocations were sent that are not answered, by their number.
-    waiting: HashMap<u64, Instant>,
+    pub(crate) waiting: HashMap<u64, Instant>,
     /// Invocations are numbered from here on: the time in microseconds, so that no earlier connection has used one of them.
     first_number: u64,
     next_number: u64,
@@ -126,7 +126,7 @@ impl Master {
         Ok(tally)
     }
 
-    fn ask(&mut self, work: &Work, now: Instant) {
+    pub(crate) fn ask(&mut self, work: &Work, now: Instant) {
         let number = self.next_number;
         self.next_number += 1;
         let turn = number % work.agents.len() as u64;
@@ -139,7 +139,7 @@ impl Master {
 
     /// Takes an answer for its invocation; returns when that was sent, and which router its agent is on. None, if an earlier
     /// connection has asked for it.
-    fn settle(&mut self, work: &Work, answer: &str) -> Result<Option<(Instant, u64)>, Failure> {
+    pub(crate) fn settle(&mut self, work: &Work, answer: &str) -> Result<Option<(Instant, u64)>, Failure> {
         if payload::number(answer).is_some_and(|number| number < self.first_number) {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ impl Master {
         found.map(Some).ok_or_else(|| format!("an answer that nothing waits for: {answer}").into())
     }
 
-    fn next_text(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+    pub(crate) fn next_text(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
         match self.socket.next()? {
             Some(Incoming::Text(frame)) => Ok(Some(frame)),
             Some(Incoming::Close) => Err("the router closed a master's connection".into()),
@@ -159,7 +159,7 @@ impl Master {
     }
 
     /// The response, if the frame is an answer. If it is a notification, that is answered.
-    fn take<'a>(&mut self, frame: &'a str) -> Result<Option<&'a str>, Failure> {
+    pub(crate) fn take<'a>(&mut self, frame: &'a str) -> Result<Option<&'a str>, Failure> {
         match serde_json::from_str(frame) {
             Ok(Frame { message_type: Some("agent_response"), response: Some(response), .. }) => {
                 Ok(Some(response.get()))

@@ -49,6 +49,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
 
+    /// Instead of all that: so many minutes on SQLite, at half of the maximum or at `--rate`; fails if it is not flat
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) soak: Option<u32>,
+
+    /// Invocations a second of `--soak`
+    #[arg(long, requires = "soak", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+
+    /// The control of `--soak`: so many sockets a minute are opened and left, which it has to find
+    #[arg(long, requires = "soak", default_value_t = 0)]
+    pub(crate) leak: u32,
+
     /// Where the journals are, while they are measured: a folder on a real disk
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub(crate) dir: PathBuf,

@@ -130,10 +130,13 @@ async fn measure_on(
     Ok(Measured { setup, latencies, within, across, usage, peak_kib, sync, row_commit, written, answers })
 }
 
-type Agents = JoinSet<Result<u64, Failure>>;
+pub(crate) type Agents = JoinSet<Result<u64, Failure>>;
 
 /// Everyone, connected, registered and known to the router, and spread over the routers.
-async fn connect(options: &Options, routers: &[Router]) -> Result<(Vec<Master>, Agents, Arc<[Uuid]>), Failure> {
+pub(crate) async fn connect(
+    options: &Options,
+    routers: &[Router],
+) -> Result<(Vec<Master>, Agents, Arc<[Uuid]>), Failure> {
     let router = |number: u64| {
         let node = number % routers.len() as u64;
         (routers[usize::try_from(node).expect("it is less than a length")].address(), node)
@@ -187,7 +190,7 @@ async fn usage(routers: &[Router], measured: &Range<Instant>) -> Result<Usage, F
 }
 
 /// Waits until the routers have closed all agents' connections. Returns how many invocations they were sent.
-async fn ended(mut agents: Agents) -> Result<u64, Failure> {
+pub(crate) async fn ended(mut agents: Agents) -> Result<u64, Failure> {
     let mut delivered = 0;
     while let Some(agent) = agents.join_next().await {
         delivered += agent??;

@@ -19,6 +19,8 @@ mod connection;
 mod cursor;
 mod docs;
 mod echo;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod history;
 mod invocations;

@@ -1,6 +1,7 @@
 //! The query of a request: each parameter known, given once, and of a value that means something.
 
 use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
 
 use super::cursor::WrongCursor;
@@ -15,15 +16,20 @@ pub(super) struct Parameters(Vec<(String, String)>);
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::from_request_parts(parts, state).await {
-            Ok(Query(pairs)) => Ok(Self(pairs)),
-            Err(_) => Err(Problem::malformed("the query cannot be read: it has to be name=value pairs joined by &")),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.uri)
     }
 }
 
 impl Parameters {
+    /// Those in the query of an address.
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        match Query::try_from_uri(uri) {
+            Ok(Query(pairs)) => Ok(Self(pairs)),
+            Err(_) => Err(Problem::malformed("the query cannot be read: it has to be name=value pairs joined by &")),
+        }
+    }
+
     /// Refuses any that is not among the known ones, and any that is there twice.
     pub(super) fn only(self, known: &[&str]) -> Result<Self, Problem> {
         for (index, (name, _)) in self.0.iter().enumerate() {

@@ -12,6 +12,8 @@
 
 mod policy;
 mod state;
+#[cfg(test)]
+mod tests;
 mod transition;
 
 pub use policy::{Policy, Terms, TermsError};

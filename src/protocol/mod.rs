@@ -11,6 +11,10 @@
 //! - [`redact`]: the same JSON with secrets hidden, for readers.
 //! - [`strict`]: the same JSON for HTTP, where it has to be strict.
 
+#[cfg(test)]
+pub(crate) mod corpus;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod inbound;
 pub mod json;
 pub mod outbound;

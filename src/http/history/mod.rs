@@ -13,7 +13,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::Response;
 
-use self::query::{FilterQuery, PageQuery, Question};
+pub(super) use self::query::Question;
+use self::query::{FilterQuery, PageQuery};
 use super::negotiation::accepted;
 use super::parameters::Parameters;
 use super::problem::Problem;

@@ -91,25 +91,29 @@ pub(in crate::http) struct FromEvent {
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Question {
     /// `None`: for something that nothing can be about.
-    pub(super) filter: Option<HistoryFilter>,
-    pub(super) order: Order,
+    pub(in crate::http) filter: Option<HistoryFilter>,
+    pub(in crate::http) order: Order,
     /// Beyond which place; `None`: from the beginning, or from the end.
-    pub(super) beyond: Option<Position>,
-    pub(super) limit: Option<usize>,
-    pub(super) wait: Duration,
-    pub(super) list: List,
+    pub(in crate::http) beyond: Option<Position>,
+    pub(in crate::http) limit: Option<usize>,
+    pub(in crate::http) wait: Duration,
+    pub(in crate::http) list: List,
 }
 
 impl Question {
     /// `GET /v1/history`.
-    pub(super) fn of_history(parameters: Parameters, form: Form) -> Result<Self, Problem> {
+    pub(in crate::http) fn of_history(parameters: Parameters, form: Form) -> Result<Self, Problem> {
         let parameters = parameters.only(&[&FILTERS[..], &PAGING].concat())?;
         let filter = FilterQuery::read(&parameters)?;
         Self::paged("history", filter.into(), &parameters, form)
     }
 
     /// `GET /v1/invocations/{id}/history`.
-    pub(super) fn of_invocation(id: InvocationId, parameters: Parameters, form: Form) -> Result<Self, Problem> {
+    pub(in crate::http) fn of_invocation(
+        id: InvocationId,
+        parameters: Parameters,
+        form: Form,
+    ) -> Result<Self, Problem> {
         let parameters = parameters.only(&PAGING)?;
         let filter = HistoryFilter { invocation: Some(id), ..HistoryFilter::default() };
         Self::paged(&format!("history of {id}"), Some(filter), &parameters, form)
@@ -117,7 +121,11 @@ impl Question {
 
     /// `GET /v1/history/stream`: beyond the last event that was seen, or the cursor; else from `from` on; else from the
     /// newest on.
-    pub(super) fn of_stream(parameters: Parameters, headers: &HeaderMap, newest: Position) -> Result<Self, Problem> {
+    pub(in crate::http) fn of_stream(
+        parameters: Parameters,
+        headers: &HeaderMap,
+        newest: Position,
+    ) -> Result<Self, Problem> {
         let parameters = parameters.only(&[&FILTERS[..], &["cursor"]].concat())?;
         let list = list("history", &parameters, Order::Ascending);
         let FromCursor { cursor } = FromCursor { cursor: cursor_of(&parameters, |cursor| list.position(cursor))? };

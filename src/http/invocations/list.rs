@@ -70,22 +70,7 @@ pub(in crate::http) async fn list(
     asker: Asker,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let parameters = parameters.only(&NAMES)?;
-    let order = parameters.order(Order::Descending)?;
-    let question = format!("{order:?} {:?}\n{}", asker.master(), parameters.without(&["order", "limit", "cursor"]));
-    let list = List::new("invocations", &question);
-    let query = InvocationsQuery {
-        agent_id: parameters.name("agent_id")?,
-        caller: parameters.name("caller")?,
-        state: parameters.state("state")?,
-        request_id: parameters.label("request_id")?,
-        session_id: parameters.label("session_id")?,
-        from: parameters.moment("from")?,
-        until: parameters.moment("until")?,
-        order,
-        limit: parameters.limit(MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
-        cursor: cursor_of(&parameters, |cursor| list.position(cursor))?,
-    };
+    let (query, list) = InvocationsQuery::read(parameters, &asker)?;
     let (order, beyond, limit) = (query.order, query.cursor, query.limit);
     let Some(filter) = query.filter(&asker.0) else {
         return Ok(reply::json(&record::Invocations::new(&[], None, None)));
@@ -98,8 +83,29 @@ pub(in crate::http) async fn list(
 }
 
 impl InvocationsQuery {
+    /// What is asked for, and the list that its cursors are good for.
+    pub(in crate::http) fn read(parameters: Parameters, asker: &Asker) -> Result<(Self, List), Problem> {
+        let parameters = parameters.only(&NAMES)?;
+        let order = parameters.order(Order::Descending)?;
+        let question = format!("{order:?} {:?}\n{}", asker.master(), parameters.without(&["order", "limit", "cursor"]));
+        let list = List::new("invocations", &question);
+        let query = Self {
+            agent_id: parameters.name("agent_id")?,
+            caller: parameters.name("caller")?,
+            state: parameters.state("state")?,
+            request_id: parameters.label("request_id")?,
+            session_id: parameters.label("session_id")?,
+            from: parameters.moment("from")?,
+            until: parameters.moment("until")?,
+            order,
+            limit: parameters.limit(MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+            cursor: cursor_of(&parameters, |cursor| list.position(cursor))?,
+        };
+        Ok((query, list))
+    }
+
     /// `None` if nothing can match: a name that is nobody's, or another caller for a master.
-    fn filter(self, role: &Role) -> Option<InvocationFilter> {
+    pub(in crate::http) fn filter(self, role: &Role) -> Option<InvocationFilter> {
         let caller = match (role, self.caller) {
             (Role::Master(master), None) => Some(master.clone()),
             (Role::Master(master), Some(caller)) => Some(caller.filter(|caller| caller == master)?),
