@@ -121,10 +121,11 @@ async fn flip(fixture: &Fixture, file: &str, flips: usize, check: Check, random:
 async fn a_flipped_bit_of_the_database_is_found_or_harmless() {
     let mut random = seeded();
     let fixture = Fixture::folded().await;
-    let flips = 10 * Length::chosen(2).cycles;
+    let flips = 10 * Length::chosen(3).cycles;
     let count = flip(&fixture, "journal.db", flips, Check::All, &mut random).await;
     assert!(count.served.is_empty(), "what is not true is served: {:#?}", count.served);
-    assert!(count.found > flips / 5, "hardly anything is found");
+    // Nearly half of them are, as a rule.
+    assert!(count.found > flips / 10, "hardly anything is found");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
