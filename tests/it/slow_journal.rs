@@ -224,3 +224,25 @@ async fn a_router_that_goes_down_while_the_journal_is_slow_tells_its_sockets_and
     stage.journal.stalled.store(false, Ordering::SeqCst);
     timeout(PATIENCE, stage.running.finish()).await.expect("it ends").unwrap();
 }
+
+#[tokio::test]
+async fn what_the_journal_has_to_be_asked_about_does_not_keep_a_router_from_its_end() {
+    let stage = Stage::start().await;
+    let (agent, caller) = agent_and_caller(&stage).await;
+    let before = stage.commits();
+    stage.journal.stalled.store(true, Ordering::SeqCst);
+    agent.send(json!({"message_type": "agent_log", "log_message": "at work"})).await;
+    a_commit_hangs(&stage, before).await;
+    // Whether the key was used before, only the journal knows: it waits for the commit.
+    let keyed =
+        json!({"message_type": "agent_invoke", "agent_uuid": "agent", "request_payload": {}, "idempotency_key": "k"});
+    caller.send(keyed).await;
+    let (journal, finishing) = (stage.journal.clone(), tokio::spawn(stage.running.finish()));
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    journal.stalled.store(false, Ordering::SeqCst);
+    timeout(SOON, finishing).await.expect("it ends").unwrap().unwrap();
+    let accepted = HistoryFilter { kinds: vec![EventKind::InvocationAccepted], ..HistoryFilter::default() };
+    assert_eq!(journal.history(&accepted, Order::Ascending, None, 9).await.unwrap().events.len(), 1);
+}
