@@ -167,20 +167,22 @@ async fn serve(
     let stop = 'over: {
         let leave = Notify::new();
         let mut reading = pin!(reader.run(&wire, &leave));
-        // In no order: whichever comes first may use up the task's turn, and a peer that never stops sending would keep the
-        // others from theirs, so that nobody noticed that it does not read.
-        let going_on = async {
+        let over = {
+            // In no order: whichever comes first may use up the task's turn, and a peer that never stops sending would keep the
+            // others from theirs, so that nobody noticed that it does not read.
+            let mut going_on = pin!(async {
+                tokio::select! {
+                    Some(stop) = &mut reading => Over::Read(stop),
+                    stop = writer.run() => Over::Unread(stop),
+                    stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => Over::Unread(stop),
+                    never = silence => never,
+                }
+            });
             tokio::select! {
-                Some(stop) = &mut reading => Over::Read(stop),
-                stop = writer.run() => Over::Unread(stop),
-                stop = heartbeat::beat(settings.ping_interval, &pulse, &wire, &unconfirmed) => Over::Unread(stop),
-                never = silence => never,
+                biased;
+                stop = ordered(ending) => Over::Unread(stop),
+                over = &mut going_on => over,
             }
-        };
-        let over = tokio::select! {
-            biased;
-            stop = ordered(ending) => Over::Unread(stop),
-            over = going_on => over,
         };
         let stop = match over {
             Over::Read(stop) => break 'over stop,
