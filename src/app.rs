@@ -188,6 +188,7 @@ fn policy(config: &Config) -> Policy {
         max_frame_bytes: config.socket.max_frame_bytes,
         refusals_per_second: limits.refusals_per_second,
         secured: config.mode.is_secured(),
+        ..Policy::default()
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Policy {
     pub resume_grace: Duration,
     /// How long a finished answer waits for its caller's next own socket.
     pub answer_ttl: Duration,
+    /// How long past its deadline an unanswered delivery keeps the plain `invoked_by` that it carried for itself.
+    pub late_answer_ttl: Duration,
+    /// Deliveries to one agent that carry a plain `invoked_by` and are unanswered.
+    pub max_plain: usize,
     /// How long after the end an idempotency key is remembered.
     pub idempotency_ttl: Duration,
     /// How long a socket that has not registered waits before it gets what is queued.
@@ -98,6 +102,8 @@ impl Default for Policy {
             agent_grace: MINUTE,
             resume_grace: MINUTE / 2,
             answer_ttl: 60 * MINUTE,
+            late_answer_ttl: 24 * 60 * MINUTE,
+            max_plain: 1024,
             idempotency_ttl: 24 * 60 * MINUTE,
             drain_delay: Duration::from_millis(500),
             max_in_flight: 1000,

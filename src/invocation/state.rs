@@ -28,8 +28,8 @@ pub struct Invocation {
     pub receipted: bool,
     /// The last delivery.
     pub delivered_at: Option<Timestamp>,
-    /// Whether a delivery that carried the plain `invoked_by` has not been answered. Until the deadline, no other
-    /// delivery to the agent may carry the same.
+    /// Whether a delivery that carried the plain `invoked_by` has not been answered. Meanwhile no other delivery to the
+    /// agent carries the same: not even past the deadline, since an answer may be late.
     pub plain_unanswered: bool,
     /// Where it is in its life.
     pub state: State,

@@ -145,7 +145,7 @@ impl Router {
         journal.renew(epoch).await?;
         let max_frame_bytes = policy.max_frame_bytes;
         // What may still be asked for, joined or told.
-        let needed = policy.idempotency_ttl.max(policy.answer_ttl).max(settings.feed_ttl);
+        let needed = policy.idempotency_ttl.max(policy.answer_ttl).max(policy.late_answer_ttl).max(settings.feed_ttl);
         let mut ledger = Ledger::restore(restored, policy, settings.ping_interval, clock.now());
         let mut step = Step::default();
         ledger.boot(clock.now(), &mut step);

@@ -1,10 +1,8 @@
 //! Whose answer it is: `invoked_by` comes back verbatim, and is never ambiguous.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::{BACKEND, BACKEND_KEY, Peer, Router, agent_id, answered, general_error, lost};
+use crate::support::{BACKEND, BACKEND_KEY, Peer, Router, agent_id, answered, lost};
 
 fn invoked_by(delivery: &Value) -> &str {
     delivery["invoked_by"].as_str().expect("a delivery says who invoked")
@@ -90,17 +88,30 @@ async fn a_delivery_on_an_earlier_connection_counts_too() {
 }
 
 #[tokio::test]
-async fn past_its_deadline_an_unanswered_one_counts_no_more() {
-    let router = Router::with(&[("DEFAULT_DEADLINE", "300ms")]).await;
+async fn a_late_answer_is_not_taken_for_one_to_the_next_invocation() {
+    let mut router = Router::start().await;
     let target = agent_id();
     let mut agent = Peer::registered(&router, &target).await;
     let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
-    for _ in 0..2 {
-        socket.invoke(&target, json!({})).await;
-        assert_eq!(invoked_by(&agent.recv().await), format!("{BACKEND}:{target}"));
-        assert_eq!(socket.recv().await, general_error("Request timed out"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let late = socket.accepted(&target, json!({}), json!({"deadline_ms": 100})).await;
+    let first = agent.recv().await;
+    assert_eq!(invoked_by(&first), format!("{BACKEND}:{target}"));
+    assert_eq!(socket.recv().await["error"]["code"], "timed_out");
+    router.restart().await;
+
+    let mut agent = Peer::registered(&router, &target).await;
+    let mut socket = Peer::invoke_socket(&router, BACKEND_KEY, &target).await;
+    let next = socket.accepted(&target, json!({}), json!({})).await;
+    let second = agent.recv().await;
+    assert_eq!(invoked_by(&second), format!("{BACKEND}:{target}#{next}"), "the first may still be answered");
+    agent.answer(&first, json!("late")).await;
+    router.wait_for_event(&format!("kind=answer.late&invocation_id={late}")).await;
+    socket.expect_nothing().await;
+    agent.answer(&second, json!("mine")).await;
+    assert_eq!(socket.recv().await["response"], "mine");
+
+    socket.invoke(&target, json!({})).await;
+    assert_eq!(invoked_by(&agent.recv().await), invoked_by(&first), "it was answered, if late");
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ async fn history(seed: u64, mood: Mood, back_end: BackEnd) {
         policy.agent_grace,
         policy.resume_grace,
         policy.answer_ttl,
+        policy.late_answer_ttl,
         policy.idempotency_ttl,
         policy.drain_delay,
     ];
@@ -166,6 +167,8 @@ fn policy(random: &mut StdRng) -> Policy {
         agent_grace: millis(3000),
         resume_grace: millis(1500),
         answer_ttl: millis(random.random_range(500..10_000)),
+        late_answer_ttl: millis(random.random_range(0..20_000)),
+        max_plain: random.random_range(1..5),
         idempotency_ttl: millis(random.random_range(500..8000)),
         drain_delay: millis(500),
         max_in_flight: random.random_range(1..6),

@@ -28,6 +28,8 @@ const EACH_COMMIT: usize = 16 << 10;
 
 /// One row each: whether somebody was in the way, and pages in the log, and those of them that are folded in.
 const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Waits for readers, too.
+const FOLD_ALL: &str = "PRAGMA wal_checkpoint(FULL)";
 pub(super) const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// See the module.
@@ -99,9 +101,12 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Folds in what is left, which may be in no file that anybody else can find ([`JournalError::Misplaced`]). SQLite does
+    /// so by itself only if nobody else has the file open any more, and a reader may still be on its way out.
     pub(super) async fn close(self) {
         drop(self.until);
         let ended = self.task.await.is_ok();
+        self.log.fold_all().await;
         if let Some(log) = Arc::into_inner(self.log).filter(|_| ended) {
             open::close(log.connection.into_inner()).await;
         } else {
@@ -123,6 +128,23 @@ impl Log {
             }
             // A full disk: the log keeps what is in it, and the next lot tries again.
             Err(error) => tracing::warn!(error = error::describe(&error), "the journal's log grows for now"),
+        }
+    }
+
+    /// Folds in everything, when nobody commits any more.
+    async fn fold_all(&self) {
+        let mut connection = self.connection.lock().await;
+        let folded = sqlx::query(FOLD_ALL).fetch_one(&mut *connection).await;
+        let counts = folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?)));
+        match counts {
+            Ok((pages, folded)) if pages == folded => {}
+            Ok((pages, folded)) => {
+                tracing::warn!(pages, folded, "a part of the journal is in its write-ahead log alone");
+            }
+            Err(error) => {
+                let error = error::describe(&error);
+                tracing::warn!(error, "the journal's log could not be folded into its file; the next start does so");
+            }
         }
     }
 }

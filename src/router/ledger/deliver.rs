@@ -132,11 +132,12 @@ impl Ledger {
     }
 
     /// `invoked_by` as the next delivery carries it, and whether that is the plain one: it is while no other delivery
-    /// to the agent that carried the same may still be answered.
+    /// to the agent that carried the same may still be answered, and not too many that carried others.
     fn token<'a>(&self, invocation: &'a Invocation) -> (Cow<'a, str>, bool) {
         let plain = invocation.plain_invoked_by();
         let free = !matches!(invocation.origin, Origin::ClientMessage)
-            && self.tables.plain_holder(&invocation.agent, &plain).is_none();
+            && self.tables.plain_holder(&invocation.agent, &plain).is_none()
+            && self.tables.plain_unanswered(&invocation.agent) < self.policy.max_plain;
         if free { (plain, true) } else { (format!("{plain}#{}", invocation.id).into(), false) }
     }
 

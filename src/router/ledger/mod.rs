@@ -35,7 +35,7 @@ use bytes::Bytes;
 use self::pending::Pending;
 use self::refusals::Refusals;
 use self::step::Subject;
-use self::tables::{Agent, KeyScope, Tables};
+use self::tables::{Agent, KeyScope, Patience, Tables};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, NodeId, Position, SessionId};
 use crate::invocation::{Invocation, Policy};
@@ -114,7 +114,7 @@ impl Ledger {
     #[must_use]
     pub fn restore(restored: Restored, policy: Policy, ping_interval: Duration, now: Timestamp) -> Self {
         let node = restored.node.node;
-        let mut tables = Tables::new(node, policy.answer_ttl);
+        let mut tables = Tables::new(node, Patience { answer: policy.answer_ttl, late_answer: policy.late_answer_ttl });
         for row in restored.nodes {
             tables.put_node(row);
         }

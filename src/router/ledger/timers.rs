@@ -36,19 +36,18 @@ impl Ledger {
                 if owed_too_long {
                     self.record(step, now, subject, Detail::AnswerExpired {}, None);
                 }
+                let too_late = invocation.terms.deadline + self.policy.late_answer_ttl <= now;
                 self.tables.change(id, |entry| {
                     if owed_too_long {
                         entry.invocation.reply = Reply::None;
                     }
-                    if overdue {
+                    if too_late {
                         entry.invocation.plain_unanswered = false;
                     }
                 });
             }
             _ if overdue => {
-                // From now on another delivery may carry the plain name, so this one no longer does.
                 self.record(step, now, subject, Detail::InvocationTimedOut {}, None);
-                self.tables.change(id, |entry| entry.invocation.plain_unanswered = false);
                 self.finish(id, Outcome::TimedOut, None, now, step);
             }
             State::Queued { .. } => {

@@ -70,9 +70,6 @@ pub(crate) struct Seen {
     /// Deliveries that were not the first of their call.
     pub(crate) repeated: usize,
     pub(crate) lines: usize,
-    /// Answers of agents of version 1 that came behind the deadline and were taken for the answer to another call of the
-    /// same caller.
-    pub(crate) late: usize,
 }
 
 impl Seen {
@@ -103,7 +100,6 @@ impl Seen {
         self.deliveries += other.deliveries;
         self.repeated += other.repeated;
         self.lines += other.lines;
-        self.late += other.late;
     }
 }
 
@@ -112,7 +108,7 @@ impl fmt::Display for Seen {
         write!(
             f,
             "{} events, {} invocations accepted, {} of them answered; seen by clients: {} receipts, {} ends, \
-             {} deliveries ({} of them flagged), {} log lines; {} late answers taken for others",
+             {} deliveries ({} of them flagged), {} log lines",
             self.events,
             self.accepted,
             self.answered,
@@ -120,8 +116,7 @@ impl fmt::Display for Seen {
             self.ends,
             self.deliveries,
             self.repeated,
-            self.lines,
-            self.late
+            self.lines
         )
     }
 }
@@ -148,8 +143,8 @@ pub(crate) fn check(record: &Record, notes: &[Notes]) -> Findings {
     let mut violations = Vec::new();
     book.is_sound(record, &mut violations);
     sights::are_in_it(record, &book, notes, &mut violations);
-    let late = origins::explain_it(&book, notes, &mut violations);
-    Findings { seen: Seen { late, ..Seen::count(record, notes, &book) }, violations }
+    origins::explain_it(&book, notes, &mut violations);
+    Findings { seen: Seen::count(record, notes, &book), violations }
 }
 
 /// Reads the router's journal to where everything has ended, checks all of it, and has the router verify it.

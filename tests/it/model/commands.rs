@@ -30,7 +30,9 @@ impl Model {
         for socket in self.sockets.values_mut().filter(|socket| socket.live) {
             socket.drain_at = socket.drain_at.filter(|at| *at > scene.now);
         }
-        for call in self.calls.values_mut().filter(|call| call.plain_unanswered && call.deadline <= scene.now) {
+        let patience = self.limits.late_answer_ttl;
+        let held = self.calls.values_mut().filter(|call| call.plain_unanswered);
+        for call in held.filter(|call| call.deadline + patience <= scene.now) {
             call.plain_unanswered = false;
             scene.released.push((call.agent.clone(), call.plain()));
         }

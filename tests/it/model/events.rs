@@ -197,9 +197,13 @@ impl Model {
         let is_new = call.accepted == self.head_of_acceptance(scene) && queue.len() == 1;
         assert!(socket.drain_at.is_none() || is_new, "what waited was sent before the socket had its time to register");
         let token = call.plain();
-        let free = call.way != Way::Message && self.plain_holder(&agent, &token).is_none();
+        let free = call.way != Way::Message
+            && self.plain_holder(&agent, &token).is_none()
+            && self.plain_unanswered(&agent) < self.limits.max_plain;
         assert!(free || !plain, "the plain name may be carried by one unanswered delivery alone: {token:?}");
-        let just_freed = scene.released.contains(&(agent, token.clone()));
+        let freed = scene.released.iter().filter(|(of, _)| *of == agent).count();
+        let just_freed = scene.released.contains(&(agent.clone(), token.clone()))
+            || self.plain_unanswered(&agent) + freed >= self.limits.max_plain;
         assert!(plain || !free || just_freed, "a part-1 agent expects the plain name: {token:?}");
         let token = if plain { token } else { format!("{token}#{id}") };
         scene.deliveries.push_back((session, id, attempt, token));
@@ -265,7 +269,12 @@ impl Model {
         let was_on = call.in_flight_on();
         call.state = State::Finished(outcome);
         call.finished_at = Some(scene.now);
-        call.plain_unanswered &= outcome != Outcome::TimedOut;
+        // What became of another may have sent it in the moment in which it was long overdue.
+        let is_given_up = scene.time_passes && call.deadline + self.limits.late_answer_ttl <= scene.now;
+        if call.plain_unanswered && is_given_up {
+            call.plain_unanswered = false;
+            scene.released.push((call.agent.clone(), call.plain()));
+        }
         let call = &self.calls[&id];
         for (waiter, additions) in &call.waiters {
             if self.is_live(*waiter) {

@@ -60,7 +60,7 @@ pub(super) struct Scene {
     pub(super) finished: Vec<InvocationId>,
     /// Answers that nobody fetched in time; in the same moment, but before, they may have been sent once more.
     pub(super) given_up: Vec<InvocationId>,
-    /// Plain names that a deadline has just set free; what came due before it may not know yet.
+    /// Plain names that time has just set free; what came due before may not know yet.
     pub(super) released: Vec<(Identity, String)>,
 }
 

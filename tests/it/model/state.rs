@@ -242,6 +242,10 @@ impl Model {
         holder
     }
 
+    pub(super) fn plain_unanswered(&self, agent: &Identity) -> usize {
+        self.calls_to(agent).filter(|(_, call)| call.plain_unanswered).count()
+    }
+
     /// Whether a socket of the caller may be given an answer whose own socket is gone.
     pub(super) fn may_take(&self, session: SessionId, call: &Call) -> bool {
         let socket = &self.sockets[&session];

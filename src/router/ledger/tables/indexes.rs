@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::{Agent, Due, Entry, KeyScope, Tables};
+use super::{Agent, Due, Entry, KeyScope, Patience, Tables};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position};
 use crate::invocation::{Invocation, Order, Reply, State};
@@ -148,7 +147,7 @@ impl Tables {
     /// Notes when there is something to do about it.
     fn schedule(&mut self, was: Option<Timestamp>, entry: &mut Entry) {
         let invocation = &entry.invocation;
-        entry.due = due_at(invocation, self.agents.get(&invocation.agent), self.answer_ttl);
+        entry.due = due_at(invocation, self.agents.get(&invocation.agent), self.patience);
         if entry.due != was {
             let due = Due::Invocation(invocation.id);
             if let Some(at) = was {
@@ -165,7 +164,7 @@ impl Tables {
         let Some(agent) = self.agents.get(identity) else { return };
         for id in agent.queue.values() {
             let Some(entry) = self.invocations.get_mut(id) else { continue };
-            let due = due_at(&entry.invocation, Some(agent), self.answer_ttl);
+            let due = due_at(&entry.invocation, Some(agent), self.patience);
             if due != entry.due {
                 if let Some(at) = entry.due {
                     self.due.remove(&(at, Due::Invocation(*id)));
@@ -193,7 +192,7 @@ fn scope_of(order: &Order, key: &Arc<str>) -> KeyScope {
     (order.caller.clone(), order.agent.clone(), Arc::clone(key))
 }
 
-fn due_at(invocation: &Invocation, agent: Option<&Agent>, answer_ttl: Duration) -> Option<Timestamp> {
+fn due_at(invocation: &Invocation, agent: Option<&Agent>, patience: Patience) -> Option<Timestamp> {
     let deadline = invocation.terms.deadline;
     match invocation.state {
         State::Queued { .. } if agent.is_none_or(|agent| agent.sessions.is_empty()) => {
@@ -203,8 +202,8 @@ fn due_at(invocation: &Invocation, agent: Option<&Agent>, answer_ttl: Duration) 
         State::Queued { .. } | State::Delivered { .. } | State::Running { .. } => Some(deadline),
         State::Interrupted { until } => Some(until.min(deadline)),
         State::Finished(finished) => {
-            let plain = invocation.plain_unanswered.then_some(deadline);
-            let reply = (!matches!(invocation.reply, Reply::None)).then(|| finished.at + answer_ttl);
+            let plain = invocation.plain_unanswered.then(|| deadline + patience.late_answer);
+            let reply = (!matches!(invocation.reply, Reply::None)).then(|| finished.at + patience.answer);
             match (plain, reply) {
                 (Some(plain), Some(reply)) => Some(plain.min(reply)),
                 (plain, reply) => plain.or(reply),

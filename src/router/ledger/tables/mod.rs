@@ -69,6 +69,15 @@ pub(super) struct Agent {
     pub(super) unconfirmed: BTreeMap<Position, InvocationId>,
 }
 
+/// How long what has ended is kept for what may still come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Patience {
+    /// After its end, for its caller's next socket.
+    pub(super) answer: Duration,
+    /// After its deadline, for its agent's answer.
+    pub(super) late_answer: Duration,
+}
+
 /// Something that happens at a time and not by a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -110,7 +119,7 @@ pub(super) struct Tables {
     open: usize,
     in_flight: usize,
     connections: Connections,
-    answer_ttl: Duration,
+    patience: Patience,
     /// The number of the running batch.
     batch: u64,
     /// What the running batch has changed, as it was.
@@ -120,8 +129,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(node: NodeId, answer_ttl: Duration) -> Self {
-        Self { node, answer_ttl, ..Self::default() }
+    pub(super) fn new(node: NodeId, patience: Patience) -> Self {
+        Self { node, patience, ..Self::default() }
     }
 
     pub(super) fn invocation(&self, id: InvocationId) -> Option<&Entry> {
@@ -185,6 +194,11 @@ impl Tables {
     /// The delivery to this agent that carried this plain `invoked_by` and is unanswered.
     pub(super) fn plain_holder(&self, agent: &Identity, plain: &str) -> Option<InvocationId> {
         self.agents.get(agent)?.plain.get(plain).copied()
+    }
+
+    /// How many deliveries to this agent carried a plain `invoked_by` and are unanswered.
+    pub(super) fn plain_unanswered(&self, agent: &Identity) -> usize {
+        self.agents.get(agent).map_or(0, |agent| agent.plain.len())
     }
 
     /// Interrupted invocations that are waited for less long than until `until`, in the order of acceptance.
