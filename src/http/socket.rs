@@ -43,7 +43,8 @@ pub(super) async fn open(
     let upgrade = session::configure(upgrade, &settings);
     match context.settings.authenticator.socket(&headers, context.router.clock().now()) {
         Ok(principal) => upgrade.on_upgrade(move |socket| {
-            // Each layer around a session would otherwise have room for it twice.
+            // In boxes: each layer around a session would otherwise have room for it, and for its socket, twice.
+            let socket = Box::new(socket);
             seat.held_by(Box::pin(async move {
                 let served =
                     session::run(socket, principal, context.router.clone(), &context.settings.authenticator, settings)

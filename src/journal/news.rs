@@ -42,6 +42,9 @@ pub struct News {
     /// Invocations that are new or changed, settled ones too (if `whole`: those that are not settled), in the order of
     /// acceptance.
     pub invocations: Vec<Invocation>,
+    /// Small bodies and answers that this router may have to send now, by the positions of their events: so they need not be
+    /// asked for. None that it cannot do without.
+    pub bodies: Vec<(Position, Bytes)>,
     /// Agents that are new or changed.
     pub agents: Vec<AgentRow>,
     /// Sockets that are new or changed.

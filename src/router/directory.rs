@@ -51,7 +51,7 @@ impl Directory {
         if let Some(position) = stored
             && socket.outbox.is_crowded()
         {
-            message.leave_body(Body::Stored(position));
+            message.put_body(Body::Stored(position));
         }
         socket.outbox.post(message);
     }

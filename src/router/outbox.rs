@@ -188,13 +188,31 @@ impl Outlet {
 }
 
 impl Outbound {
+    /// Where what is not at hand of it is in the journal.
+    #[must_use]
+    pub const fn stored(&self) -> Option<Position> {
+        let body = match self {
+            Self::Delivery(delivery) => &delivery.body,
+            Self::Answer(answer) => match &answer.content {
+                AnswerContent::Agent(body) => body,
+                AnswerContent::Router(_) => return None,
+            },
+            Self::Dismissal(position) => return Some(*position),
+            Self::Frame(_) | Self::Notice(_) | Self::Finish => return None,
+        };
+        match body {
+            Body::Stored(position) => Some(*position),
+            Body::Inline(_) => None,
+        }
+    }
+
     /// Puts something else in place of the body that is carried along.
-    pub(super) fn leave_body(&mut self, stored: Body) {
+    pub(super) fn put_body(&mut self, other: Body) {
         match self {
-            Self::Delivery(delivery) => delivery.body = stored,
+            Self::Delivery(delivery) => delivery.body = other,
             Self::Answer(answer) => {
                 if let AnswerContent::Agent(body) = &mut answer.content {
-                    *body = stored;
+                    *body = other;
                 }
             }
             Self::Frame(_) | Self::Dismissal(_) | Self::Notice(_) | Self::Finish => {}

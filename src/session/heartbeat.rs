@@ -50,9 +50,13 @@ pub(super) async fn beat(every: Duration, pulse: &Pulse, wire: &Mutex<Wire>, unc
         if !pulse.beat() {
             return Stop::Dead;
         }
-        let mut wire = wire.lock().await;
-        let ping = unconfirmed.lock().next_ping();
-        if let Err(stop) = wire.ping(ping).await {
+        // In a box of its own: between two Pings nobody needs the room.
+        let pinged = Box::pin(async {
+            let mut wire = wire.lock().await;
+            let ping = unconfirmed.lock().next_ping();
+            wire.ping(ping).await
+        });
+        if let Err(stop) = pinged.await {
             return stop;
         }
     }

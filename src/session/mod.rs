@@ -90,13 +90,14 @@ pub async fn refuse(socket: WebSocket, code: u16, reason: &'static str) {
     closing::shake_hands(sink, stream, Farewell { code, reason }).await;
 }
 
-/// Serves an accepted socket until it is over. When this returns, the router knows the end and the socket is closed. At
+/// Serves an accepted socket until it is over. It comes in a box, since it is passed on from future to future, each of which
+/// has room for what it was given as long as it lives. When this returns, the router knows the end and the socket is closed. At
 /// a hard shutdown it may be dropped.
 ///
 /// # Errors
 /// Why the router did not take the socket, which is closed by then.
 pub async fn run(
-    socket: WebSocket,
+    socket: Box<WebSocket>,
     principal: Principal,
     router: Router,
     authenticator: &Authenticator,
@@ -109,7 +110,7 @@ pub async fn run(
     if let Err(why) = Box::pin(router.open(session, &principal, outbox)).await {
         presence.declined();
         let Farewell { code, reason } = Farewell::refused(why);
-        Box::pin(refuse(socket, code, reason)).await;
+        Box::pin(refuse(*socket, code, reason)).await;
         return Err(why);
     }
     let role = Role::of(&principal);
@@ -121,7 +122,7 @@ pub async fn run(
 
 #[expect(clippy::too_many_arguments, reason = "what a socket is served with, once")]
 async fn serve(
-    socket: WebSocket,
+    socket: Box<WebSocket>,
     session: SessionId,
     role: Role,
     caller: Identity,
@@ -131,7 +132,7 @@ async fn serve(
     authenticator: &Authenticator,
     settings: &SocketSettings,
 ) {
-    let (sink, stream) = socket.split();
+    let (sink, stream) = (*socket).split();
     let wire = Mutex::new(Wire::new(sink, settings.slow_reader_timeout));
     let unconfirmed = Unconfirmed::new(settings.feed_ack_timeout);
     let pulse = Pulse::default();

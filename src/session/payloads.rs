@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::id::Position;
 use crate::journal::Journal;
-use crate::router::{AnswerContent, Body, Outbound};
+use crate::router::{Body, Outbound};
 
 /// How many bytes are loaded at once.
 const MAX_LOADED_BYTES: usize = 8 << 20;
@@ -27,7 +27,7 @@ impl Payloads {
     /// Loads what these messages need. A journal that cannot be read is asked until it can: nothing may be left out or
     /// overtaken.
     pub(super) async fn load(lot: &[Outbound], journal: &dyn Journal) -> Self {
-        let positions: Vec<Position> = lot.iter().filter_map(stored).collect();
+        let positions: Vec<Position> = lot.iter().filter_map(Outbound::stored).collect();
         if positions.is_empty() {
             return Self::default();
         }
@@ -60,25 +60,9 @@ pub(super) fn lot(messages: &[Outbound], largest: usize) -> usize {
     messages
         .iter()
         .enumerate()
-        .filter(|(_, message)| stored(message).is_some())
+        .filter(|(_, message)| message.stored().is_some())
         .nth(most)
         .map_or(messages.len(), |(index, _)| index)
-}
-
-fn stored(message: &Outbound) -> Option<Position> {
-    let body = match message {
-        Outbound::Delivery(delivery) => &delivery.body,
-        Outbound::Answer(answer) => match &answer.content {
-            AnswerContent::Agent(body) => body,
-            AnswerContent::Router(_) => return None,
-        },
-        Outbound::Dismissal(position) => return Some(*position),
-        Outbound::Frame(_) | Outbound::Notice(_) | Outbound::Finish => return None,
-    };
-    match body {
-        Body::Stored(position) => Some(*position),
-        Body::Inline(_) => None,
-    }
 }
 
 #[cfg(test)]

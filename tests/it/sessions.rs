@@ -48,7 +48,7 @@ async fn connect(router: &Router) -> (Client, AbortHandle) {
                 let principal = Principal::Own { identity: Identity::new(AGENT).unwrap(), credential: None };
                 let task = tokio::spawn(async move {
                     let authenticator = Authenticator::new(&Config::from_lookup(|_| None).unwrap());
-                    session::run(socket, principal, router, &authenticator, settings()).await
+                    session::run(Box::new(socket), principal, router, &authenticator, settings()).await
                 });
                 serving.send(task.abort_handle()).await.unwrap();
             })

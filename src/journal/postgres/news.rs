@@ -13,7 +13,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Either, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::id::{Position, SessionId};
+use crate::id::{NodeId, Position, SessionId};
+use crate::invocation::StateName;
 use crate::journal::postgres::commit::RING;
 use crate::journal::postgres::open::Target;
 use crate::journal::postgres::{error, migration};
@@ -23,7 +24,8 @@ use crate::journal::{Dismissed, Head, JournalError, News};
 /// So many events are looked through for what others changed; beyond, everything is read.
 const FAR: i64 = 65_536;
 
-/// Where the journal stands. Of all these statements, `$1` is the revision that the router has followed, and `$2` the position.
+/// Where the journal stands. Of all these statements, `$1` is the revision that the router has followed, `$2` the position, and
+/// `$3` the router.
 pub(super) const STANDING: &str = "
 SELECT revision AS at, journal_head.position, journal_head.hash, acknowledged, pruned.position AS pruned,
     (SELECT hash FROM journal WHERE position = $2) AS followed, (SELECT oldest FROM compatibility) AS oldest
@@ -40,14 +42,22 @@ FROM {ring} ORDER BY revision";
 ///
 /// Each is looked up by itself, here and below: a plan that is made while the table is empty would go through all of it once
 /// it is not.
+///
+/// With them comes what is likely to be sent at once: what another router has accepted, or an answer for a caller of this one.
 const INVOCATIONS: &str = "
-SELECT found.* FROM (
+SELECT found.*, sent.position AS body_at, sent.payload AS body FROM (
     SELECT id FROM (
         SELECT invocation_id AS id FROM journal WHERE position > $2 AND position <= (SELECT position {near}) OFFSET 0
     ) AS events WHERE id IS NOT NULL
     UNION SELECT unnest(invocations) FROM {ring}
 ) AS changed
 CROSS JOIN LATERAL (SELECT * FROM invocations WHERE invocations.id = changed.id OFFSET 0) AS found
+LEFT JOIN LATERAL (
+    SELECT position, payload FROM journal WHERE position = CASE
+        WHEN found.home = $3 THEN found.answer
+        WHEN found.state = {queued} THEN found.accepted
+    END AND octet_length(payload) <= {small} AND $1 + {close} >= (SELECT revision FROM journal_head) OFFSET 0
+) AS sent ON true
 ORDER BY accepted";
 
 const AGENTS: &str = "
@@ -68,6 +78,10 @@ CROSS JOIN LATERAL (SELECT * FROM nodes WHERE nodes.code = changed.code OFFSET 0
 /// So many of the statements are enough while agents, sockets and routers stay as they are, which they mostly do.
 const FEW: usize = 3;
 
+/// Bodies of more bytes, and those of what was committed longer ago in commits, are asked for when they are sent.
+const SMALL: i64 = 4096;
+const CLOSE: i64 = 8;
+
 /// All of them, in the order in which their rows are expected. Beyond what is near they find nothing, so that a look which is in
 /// vain costs nobody anything.
 pub(super) static LOOK: LazyLock<[String; 6]> = LazyLock::new(|| {
@@ -78,8 +92,11 @@ pub(super) static LOOK: LazyLock<[String; 6]> = LazyLock::new(|| {
               SELECT * FROM changes WHERE slot = newer.revision % {RING} AND revision = newer.revision OFFSET 0
           ) AS found) AS ring"
     );
-    [STANDING, NEWER, INVOCATIONS, AGENTS, SESSIONS, NODES]
-        .map(|text| text.replace("{near}", &near).replace("{ring}", &ring))
+    let numbers = [("{small}", SMALL), ("{close}", CLOSE), ("{queued}", StateName::Queued as i64)];
+    [STANDING, NEWER, INVOCATIONS, AGENTS, SESSIONS, NODES].map(|text| {
+        let text = text.replace("{near}", &near).replace("{ring}", &ring);
+        numbers.iter().fold(text, |text, (name, value)| text.replace(name, &value.to_string()))
+    })
 });
 
 /// How far a router has followed the journal.
@@ -120,17 +137,21 @@ pub(super) async fn prepare(connection: &mut PgConnection, target: &Target) -> R
     }
     let texts = LOOK.iter().enumerate();
     let texts: Vec<_> =
-        texts.map(|(number, text)| format!("PREPARE look_{number} (BIGINT, BIGINT) AS {text}")).collect();
+        texts.map(|(number, text)| format!("PREPARE look_{number} (BIGINT, BIGINT, BIGINT) AS {text}")).collect();
     sqlx::raw_sql(AssertSqlSafe(texts.join(";"))).execute(connection).await.map(drop).map_err(error::unavailable)
 }
 
 /// The text of a statement of [`LOOK`], with what it is asked for.
-fn asked(number: usize, text: &str, target: &Target, from: Seen) -> String {
-    let (revision, position) = (from.revision, from.head.position.0);
+fn asked(number: usize, text: &str, target: &Target, node: NodeId, from: Seen) -> String {
+    let parameters = [from.revision, from.head.position.0, node.0];
     if target.pooled {
-        return text.replace("$1", &format!("{revision}::BIGINT")).replace("$2", &format!("{position}::BIGINT"));
+        let numbered = (1..).zip(parameters);
+        return numbered.fold(text.to_owned(), |text, (number, value)| {
+            text.replace(&format!("${number}"), &format!("{value}::BIGINT"))
+        });
     }
-    format!("EXECUTE look_{number} ({revision}, {position})")
+    let [revision, position, node] = parameters;
+    format!("EXECUTE look_{number} ({revision}, {position}, {node})")
 }
 
 /// Looks at the journal from where a router has followed it, in a transaction of its own. One round trip, and another one if
@@ -138,6 +159,7 @@ fn asked(number: usize, text: &str, target: &Target, from: Seen) -> String {
 pub(super) async fn look(
     connection: &mut PgConnection,
     target: &Target,
+    node: NodeId,
     from: Seen,
     look: Look,
 ) -> Result<Looked, JournalError> {
@@ -146,11 +168,11 @@ pub(super) async fn look(
         // What is behind the lock sees all that was committed before it was had: each statement has a snapshot of its own.
         Look::Hold => target.begin("") + "SELECT FROM journal_head FOR UPDATE;",
     };
-    let mut answers = ask(connection, target, from, look, &begun, FEW).await?;
+    let mut answers = ask(connection, target, node, from, look, &begun, FEW).await?;
     if answers.get(1).into_iter().flatten().any(names_peers) {
         // All of it anew, so that it is of one moment. While the head is held, nothing has changed since.
         let begun = if look == Look::Glance { &begun } else { "" };
-        answers = ask(connection, target, from, look, begun, LOOK.len()).await?;
+        answers = ask(connection, target, node, from, look, begun, LOOK.len()).await?;
     }
     let [standing, newer, invocations, agents, sessions, nodes] = &answers;
     let standing = stands(standing, Some(from))?;
@@ -170,6 +192,12 @@ pub(super) async fn look(
         nodes: nodes.iter().map(|row| row::node(row)).collect::<Result<_, _>>()?,
         ..News::default()
     };
+    for row in invocations {
+        let columns = Columns::of("invocations", row);
+        if let Some(body) = columns.bytes("body")? {
+            news.bodies.push((columns.position("body_at")?, body));
+        }
+    }
     for row in newer {
         news.dismissed.extend(dismissed(row)?);
     }
@@ -187,13 +215,14 @@ pub(super) async fn look(
 async fn ask(
     connection: &mut PgConnection,
     target: &Target,
+    node: NodeId,
     from: Seen,
     look: Look,
     begun: &str,
     count: usize,
 ) -> Result<[Vec<PgRow>; 6], JournalError> {
     let statements: Vec<_> =
-        LOOK.iter().take(count).enumerate().map(|(at, text)| asked(at, text, target, from)).collect();
+        LOOK.iter().take(count).enumerate().map(|(at, text)| asked(at, text, target, node, from)).collect();
     let ended = if look == Look::Glance { ";COMMIT" } else { "" };
     let mut answers = answers(connection, format!("{begun}{}{ended}", statements.join(";"))).await?;
     // Before them are those of the beginning, and behind them that of the end.

@@ -115,14 +115,14 @@ impl Writer {
     pub(super) async fn restore(&mut self) -> Result<Restored, JournalError> {
         self.pass().await;
         let mut connection = self.connect().await?;
-        let mut glances = 0;
+        let (node, mut glances) = (NodeId(self.node.code), 0);
         let whole = loop {
             if glances == GLANCES {
                 break whole::hold(&mut connection, &self.target).await?;
             }
             glances += 1;
             let mut whole = whole::read(&mut connection, &self.target).await?;
-            let looked = news::look(&mut connection, &self.target, whole.standing.seen, Look::Hold).await?;
+            let looked = news::look(&mut connection, &self.target, node, whole.standing.seen, Look::Hold).await?;
             if let Some(news) = looked.news {
                 execute(&mut connection, whole::PATIENT).await?;
                 whole.follow(looked.standing, news);
@@ -178,8 +178,8 @@ impl Writer {
 
     async fn look(&mut self, look: Look) -> Result<Option<News>, JournalError> {
         let mut connection = self.connect().await?;
-        let (target, from) = (&self.target, self.seen);
-        let looking = news::look(&mut connection, target, from, look);
+        let (target, node, from) = (&self.target, NodeId(self.node.code), self.seen);
+        let looking = news::look(&mut connection, target, node, from, look);
         let Looked { standing, news } =
             within(&self.closing, PATIENCE, looking).await.unwrap_or_else(|| Err(silent()))?;
         let (turn, seen, news) = if let Some(news) = news {

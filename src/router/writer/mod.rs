@@ -10,10 +10,11 @@ mod draft;
 mod outage;
 mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use super::directory::Directory;
 use super::feed::Feed;
 use super::health::Health;
 use super::ledger::{Effect, FeedStart, Ledger, Verdict};
+use super::outbox::Body;
 use super::survey::Question;
 use super::waiting::Waiting;
 use crate::clock::Clock;
@@ -37,6 +39,9 @@ use crate::metrics::Metrics;
 
 /// Commands in one batch, at most.
 const MAX_BATCH: usize = 1024;
+
+/// Bodies that are kept for a turn which is begun again and again, at most. The others are read from the journal.
+const MAX_BODIES: usize = 1024;
 
 /// How long what rides along waits for something to ride with.
 const RIDE_ALONG: Duration = Duration::from_millis(20);
@@ -111,6 +116,8 @@ pub(super) struct Backlog {
     questions: Vec<Question>,
     /// When this router last took over what another had committed.
     followed: Option<Instant>,
+    /// Small bodies that came with it, by their places in the journal, until the turn is over.
+    bodies: HashMap<Position, Bytes>,
     /// Invocations that were committed after whoever asked had been told that they are not.
     withdrawn: Vec<InvocationId>,
     /// Since when the journal takes no commits, and when it is tried again.
@@ -261,7 +268,12 @@ impl Writer {
 
     fn release(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message, stored } => self.directory.post(to, message, stored),
+            Effect::Send { to, mut message, stored } => {
+                if let Some(body) = message.stored().and_then(|position| self.backlog.bodies.get(&position)) {
+                    message.put_body(Body::Inline(body.clone()));
+                }
+                self.directory.post(to, message, stored);
+            }
             Effect::End { session, why } => self.directory.end(session, why),
             Effect::Feed(start) => self.direct_feed(start),
             Effect::Ended { invocation, answered_after } => {

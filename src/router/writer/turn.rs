@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Writer;
 use super::draft::Draft;
 use super::outage::{Decided, Pending, RETRY, SLOW};
+use super::{MAX_BODIES, Writer};
 use crate::clock::Timestamp;
 use crate::id::Position;
 use crate::journal::{Batch, Head, JournalError, Lookup};
@@ -144,8 +144,10 @@ impl Writer {
     /// Begins a turn, and takes over what other routers have committed.
     async fn follow(&mut self, late: Instant) -> Result<(), JournalError> {
         let journal = Arc::clone(&self.journal);
-        if let Some(news) = self.patiently(journal.begin(), late).await? {
+        if let Some(mut news) = self.patiently(journal.begin(), late).await? {
             let (head, whole) = (news.head, news.whole);
+            let room = MAX_BODIES.saturating_sub(self.backlog.bodies.len());
+            self.backlog.bodies.extend(std::mem::take(&mut news.bodies).into_iter().take(room));
             self.retract();
             self.backlog.followed = Some(Instant::now());
             self.ledger.follow(news);
@@ -272,6 +274,7 @@ impl Writer {
         let Over { pending: Pending { decided, at_once }, effects } = over;
         self.release_all(at_once);
         self.release_all(effects);
+        self.backlog.bodies.clear();
         for Decided { mut submission, verdict, .. } in decided {
             if let Command::End { session, .. } = &submission.command {
                 self.directory.remove(*session);

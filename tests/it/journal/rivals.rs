@@ -107,6 +107,36 @@ async fn while_a_turn_is_held_others_wait_and_then_find_it_over() {
 }
 
 #[tokio::test]
+async fn small_bodies_that_may_have_to_be_sent_come_with_the_news() {
+    let Two { one, other, database: _database } = two().await;
+    begin_again(&*one, &told(Position(0))).await;
+    let mut script = Script::new();
+    let mut small = script.invoked("agent", b"small");
+    script.invoked("agent", &vec![b' '; 5000]);
+    let head = one.commit(&script.take()).await.unwrap();
+    let news = begin_again(&*other, &told(Position(0))).await;
+    assert_eq!(news.invocations.len(), 2);
+    assert_eq!(news.bodies, [(small.accepted, "small".into())], "what another router has accepted");
+    other.pass().await;
+
+    let mut script = Script::after(head.position);
+    let answered = script.completed(&mut small, b"answer");
+    let head = other.commit(&script.take()).await.unwrap();
+    let news = begin_again(&*one, &told(Position(0))).await;
+    assert_eq!(news.bodies, [(answered, "answer".into())], "what answers a caller of this one");
+    one.pass().await;
+
+    let mut script = Script::after(head.position);
+    script.invoked("agent", b"a while ago");
+    let mut head = one.commit(&script.take()).await.unwrap();
+    for _ in 0..8 {
+        head = one.commit(&log_line(head.position)).await.unwrap();
+    }
+    let news = begin_again(&*other, &told(Position(0))).await;
+    assert_eq!((news.invocations.len(), news.bodies.len()), (1, 0), "most likely it was sent long ago");
+}
+
+#[tokio::test]
 async fn a_router_whose_name_another_process_has_taken_finds_its_own_row_changed() {
     let Two { one, database, .. } = two().await;
     let successor = open(&database, "node-1").await;

@@ -103,6 +103,7 @@ impl Shared {
             dismissed: all.dismissed,
             feed_acknowledged,
             pruned: self.pruned,
+            ..News::default()
         })
     }
 
