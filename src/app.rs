@@ -169,6 +169,8 @@ pub fn place(config: &Config) -> Place {
 
 fn policy(config: &Config) -> Policy {
     let limits = &config.limits;
+    // Not for operators to choose.
+    let Policy { late_answer_ttl, max_plain, .. } = Policy::default();
     Policy {
         default_ttl: limits.default_ttl,
         default_deadline: limits.default_deadline,
@@ -188,7 +190,8 @@ fn policy(config: &Config) -> Policy {
         max_frame_bytes: config.socket.max_frame_bytes,
         refusals_per_second: limits.refusals_per_second,
         secured: config.mode.is_secured(),
-        ..Policy::default()
+        late_answer_ttl,
+        max_plain,
     }
 }
 

@@ -25,8 +25,9 @@ mod writer;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use futures_util::StreamExt;
+use futures_util::stream::{SplitSink, SplitStream};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::sleep;
 
@@ -132,7 +133,7 @@ async fn serve(
     authenticator: &Authenticator,
     settings: &SocketSettings,
 ) {
-    let (sink, stream) = (*socket).split();
+    let (sink, stream) = halves(socket);
     let wire = Mutex::new(Wire::new(sink, settings.slow_reader_timeout));
     let unconfirmed = Unconfirmed::new(settings.feed_ack_timeout);
     let pulse = Pulse::default();
@@ -202,6 +203,11 @@ async fn serve(
     Box::pin(presence.end(reason)).await;
     tracing::debug!(%session, reason = reason.as_str(), "socket over");
     Box::pin(closing::wait(reader.stream, stop, told)).await;
+}
+
+/// The box is not needed any more.
+fn halves(socket: Box<WebSocket>) -> (SplitSink<WebSocket, Message>, SplitStream<WebSocket>) {
+    (*socket).split()
 }
 
 /// Which half a session ended with.

@@ -54,9 +54,9 @@ SELECT found.*, sent.position AS body_at, sent.payload AS body FROM (
 CROSS JOIN LATERAL (SELECT * FROM invocations WHERE invocations.id = changed.id OFFSET 0) AS found
 LEFT JOIN LATERAL (
     SELECT position, payload FROM journal WHERE position = CASE
-        WHEN found.home = $3 THEN found.answer
-        WHEN found.state = {queued} THEN found.accepted
-    END AND octet_length(payload) <= {small} AND $1 + {close} >= (SELECT revision FROM journal_head) OFFSET 0
+        WHEN found.home <> $3 AND found.state = {queued} THEN found.accepted
+        WHEN found.home = $3 AND found.origin <= {socket} THEN found.answer
+    END AND octet_length(payload) <= {small} AND (SELECT position <= $2 + {close} FROM journal_head) OFFSET 0
 ) AS sent ON true
 ORDER BY accepted";
 
@@ -78,9 +78,12 @@ CROSS JOIN LATERAL (SELECT * FROM nodes WHERE nodes.code = changed.code OFFSET 0
 /// So many of the statements are enough while agents, sockets and routers stay as they are, which they mostly do.
 const FEW: usize = 3;
 
-/// Bodies of more bytes, and those of what was committed longer ago in commits, are asked for when they are sent.
+/// Bodies of more bytes are asked for when they are sent, and all of them if more events than these are looked at.
 const SMALL: i64 = 4096;
-const CLOSE: i64 = 8;
+const CLOSE: i64 = 2048;
+
+/// The last of the origins that are sockets.
+const SOCKET: i64 = 3;
 
 /// All of them, in the order in which their rows are expected. Beyond what is near they find nothing, so that a look which is in
 /// vain costs nobody anything.
@@ -92,7 +95,8 @@ pub(super) static LOOK: LazyLock<[String; 6]> = LazyLock::new(|| {
               SELECT * FROM changes WHERE slot = newer.revision % {RING} AND revision = newer.revision OFFSET 0
           ) AS found) AS ring"
     );
-    let numbers = [("{small}", SMALL), ("{close}", CLOSE), ("{queued}", StateName::Queued as i64)];
+    let numbers =
+        [("{small}", SMALL), ("{close}", CLOSE), ("{queued}", StateName::Queued as i64), ("{socket}", SOCKET)];
     [STANDING, NEWER, INVOCATIONS, AGENTS, SESSIONS, NODES].map(|text| {
         let text = text.replace("{near}", &near).replace("{ring}", &ring);
         numbers.iter().fold(text, |text, (name, value)| text.replace(name, &value.to_string()))

@@ -26,9 +26,12 @@ const LOT: usize = 1 << 20;
 /// What a commit changes of the log besides its rows.
 const EACH_COMMIT: usize = 16 << 10;
 
+/// So often it is tried at the end to fold in everything, while readers are in the way.
+const CLOSING_FOLDS: u32 = 4;
+
 /// One row each: whether somebody was in the way, and pages in the log, and those of them that are folded in.
 const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-/// Waits for readers, too.
+/// Waits for readers, too, for as long as the connection waits for anyone.
 const FOLD_ALL: &str = "PRAGMA wal_checkpoint(FULL)";
 pub(super) const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
@@ -90,6 +93,11 @@ impl Checkpoints {
         }
     }
 
+    /// Folds in what is there, and waits for nobody.
+    pub(super) async fn fold(&self) {
+        self.log.fold().await;
+    }
+
     /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
     pub(super) async fn truncate(&self) -> Result<(), JournalError> {
         let mut connection = self.log.connection.lock().await;
@@ -106,7 +114,11 @@ impl Checkpoints {
     pub(super) async fn close(self) {
         drop(self.until);
         let ended = self.task.await.is_ok();
-        self.log.fold_all().await;
+        for _ in 0..CLOSING_FOLDS {
+            if self.log.fold_all().await {
+                break;
+            }
+        }
         if let Some(log) = Arc::into_inner(self.log).filter(|_| ended) {
             open::close(log.connection.into_inner()).await;
         } else {
@@ -131,19 +143,25 @@ impl Log {
         }
     }
 
-    /// Folds in everything, when nobody commits any more.
-    async fn fold_all(&self) {
+    /// Folds in everything, when nobody commits any more. False: a reader is in the way.
+    async fn fold_all(&self) -> bool {
         let mut connection = self.connection.lock().await;
         let folded = sqlx::query(FOLD_ALL).fetch_one(&mut *connection).await;
-        let counts = folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?)));
-        match counts {
-            Ok((pages, folded)) if pages == folded => {}
+        match folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))) {
             Ok((pages, folded)) => {
-                tracing::warn!(pages, folded, "a part of the journal is in its write-ahead log alone");
+                let is_all = pages == folded;
+                if !is_all {
+                    tracing::warn!(pages, folded, "a part of the journal is in its write-ahead log alone");
+                }
+                is_all
             }
             Err(error) => {
                 let error = error::describe(&error);
-                tracing::warn!(error, "the journal's log could not be folded into its file; the next start does so");
+                tracing::warn!(
+                    error,
+                    "the journal's log could not be folded into its file, and is needed at the next start"
+                );
+                true
             }
         }
     }

@@ -318,6 +318,11 @@ impl Writer {
         self.checkpoints.truncate().await
     }
 
+    /// Folds the log into the file as far as readers let it.
+    pub(super) async fn fold(&self) {
+        self.checkpoints.fold().await;
+    }
+
     pub(super) async fn close(self) {
         self.checkpoints.close().await;
         open::close(self.connection).await;

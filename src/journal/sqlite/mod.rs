@@ -250,10 +250,14 @@ impl Journal for SqliteJournal {
         self.reader.head().await
     }
 
-    /// Waits for the batch that is being committed, ends the readers, folds the write-ahead log into the file and lets
-    /// the lock go. Whoever asks afterwards is told that the journal is unavailable.
+    /// Waits for the batch that is being committed, folds the write-ahead log into the file, ends the readers, folds in what
+    /// they kept from it and lets the lock go. Whoever asks afterwards is told that the journal is unavailable.
     async fn close(&self) {
         let writer = self.writer.lock().await.take();
+        if let Some(writer) = &writer {
+            // First: whoever ends the process does not wait for readers for long.
+            writer.fold().await;
+        }
         self.reader.close().await;
         self.own_reader.close().await;
         if let Some(writer) = writer {

@@ -50,8 +50,8 @@ impl Ledger {
             step.send(session, Outbound::Frame(agent_receipt(&id.to_string(), fate.as_str())));
         }
         let body = answer.body.clone();
-        if let Some((invocation, by_plain)) = answered {
-            self.take_answer(&invocation, by_plain, fate, answer.kind, body, now, step);
+        if let Some((invocation, settles_plain)) = answered {
+            self.take_answer(&invocation, settles_plain, fate, answer.kind, body, now, step);
         } else {
             let invoked_by = cut(&answer.invoked_by, MAX_STRAY_TOKEN).to_owned();
             self.record(step, now, Subject::agent(&agent), Detail::AnswerUnmatched { invoked_by }, Some(body));
@@ -62,7 +62,7 @@ impl Ledger {
     fn take_answer(
         &mut self,
         invocation: &Invocation,
-        by_plain: bool,
+        settles_plain: bool,
         fate: Fate,
         kind: AnswerKind,
         body: Bytes,
@@ -70,7 +70,7 @@ impl Ledger {
         step: &mut Step,
     ) {
         // Before the end, so that what is delivered next may carry the plain name again.
-        self.release_plain(invocation, by_plain);
+        self.release_plain(invocation, settles_plain);
         let subject = Subject::of(invocation);
         let attempt = invocation.attempt;
         let (detail, outcome) = match (fate, kind) {
@@ -89,20 +89,21 @@ impl Ledger {
         }
     }
 
-    /// The delivery that carried the plain name is answered: either the answer says so, or there was no other.
-    fn release_plain(&mut self, invocation: &Invocation, by_plain: bool) {
-        if invocation.plain_unanswered && (by_plain || invocation.attempt == 1) {
+    /// The delivery that carried the plain name is answered: either the answer tells, or there was no other.
+    fn release_plain(&mut self, invocation: &Invocation, settles_plain: bool) {
+        if invocation.plain_unanswered && (settles_plain || invocation.attempt == 1) {
             self.tables.change(invocation.id, |entry| entry.invocation.plain_unanswered = false);
         }
     }
 
-    /// The invocation that an answer is to, if it was ever delivered to this agent, and whether the plain name told.
+    /// The invocation that an answer is to, if it was ever delivered to this agent, and whether no other answer to it will be
+    /// told by the plain name: this one was, or its agent names invocations.
     fn answered(&self, agent: &Identity, answer: &Answer, found: &Found) -> Option<(Invocation, bool)> {
         let get = |id: InvocationId| {
             self.stored(id, found).filter(|invocation| invocation.agent == *agent && invocation.attempt > 0).cloned()
         };
         if let Some(id) = answer.invocation_id {
-            return get(id).map(|invocation| (invocation, false));
+            return get(id).map(|invocation| (invocation, true));
         }
         let token = answer.invoked_by.as_str();
         if let Some((plain, id)) = id_in_token(token)

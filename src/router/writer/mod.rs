@@ -116,7 +116,7 @@ pub(super) struct Backlog {
     questions: Vec<Question>,
     /// When this router last took over what another had committed.
     followed: Option<Instant>,
-    /// Small bodies that came with it, by their places in the journal, until the turn is over.
+    /// Small bodies that came with it, by their places in the journal, until a turn succeeds.
     bodies: HashMap<Position, Bytes>,
     /// Invocations that were committed after whoever asked had been told that they are not.
     withdrawn: Vec<InvocationId>,

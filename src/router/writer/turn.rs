@@ -11,7 +11,7 @@ use super::outage::{Decided, Pending, RETRY, SLOW};
 use super::{MAX_BODIES, Writer};
 use crate::clock::Timestamp;
 use crate::id::Position;
-use crate::journal::{Batch, Head, JournalError, Lookup};
+use crate::journal::{Batch, Head, JournalError, Lookup, News};
 use crate::router::account::account;
 use crate::router::command::Command;
 use crate::router::ledger::{Effect, Found, Step};
@@ -146,8 +146,7 @@ impl Writer {
         let journal = Arc::clone(&self.journal);
         if let Some(mut news) = self.patiently(journal.begin(), late).await? {
             let (head, whole) = (news.head, news.whole);
-            let room = MAX_BODIES.saturating_sub(self.backlog.bodies.len());
-            self.backlog.bodies.extend(std::mem::take(&mut news.bodies).into_iter().take(room));
+            self.keep_bodies(&mut news);
             self.retract();
             self.backlog.followed = Some(Instant::now());
             self.ledger.follow(news);
@@ -157,6 +156,22 @@ impl Writer {
             self.followed(head, whole);
         }
         Ok(())
+    }
+
+    /// Keeps the bodies that came with news, and lets go of those that have been erased meanwhile: a look brings what is there.
+    fn keep_bodies(&mut self, news: &mut News) {
+        let bodies = &mut self.backlog.bodies;
+        if news.whole {
+            bodies.clear();
+        }
+        for invocation in &news.invocations {
+            bodies.remove(&invocation.accepted);
+            if let Some(answer) = invocation.finished().and_then(|finished| finished.answer) {
+                bodies.remove(&answer);
+            }
+        }
+        let room = MAX_BODIES.saturating_sub(bodies.len());
+        bodies.extend(std::mem::take(&mut news.bodies).into_iter().take(room));
     }
 
     /// Begins a turn, and asks the journal for invocations that news or commands name and that are no longer in memory.
@@ -240,6 +255,7 @@ impl Writer {
             self.news.send_replace(head.position);
         }
         if !batch.erased.is_empty() {
+            self.backlog.bodies.clear();
             self.scrubbing.notify_one();
         }
     }

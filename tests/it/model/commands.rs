@@ -282,8 +282,8 @@ impl Model {
             let id = InvocationId(uuid::Uuid::try_parse(id).ok()?);
             (was_sent(&id) && self.calls[&id].plain() == plain).then_some(id)
         };
-        let (to, by_plain) = match answer.invocation_id {
-            Some(id) => (Some(id).filter(was_sent), false),
+        let (to, settles_plain) = match answer.invocation_id {
+            Some(id) => (Some(id).filter(was_sent), true),
             None => match by_token() {
                 Some(id) => (Some(id), false),
                 None => (self.plain_holder(agent, &answer.invoked_by), true),
@@ -306,7 +306,7 @@ impl Model {
                 json!({ "message_type": "agent_receipt", "invocation_id": named.to_string(), "outcome": outcome });
             scene.frames.push((id, receipt));
         }
-        scene.answering = Some(Answering { to, by_plain, kind: answer.kind, body: answer.body.clone() });
+        scene.answering = Some(Answering { to, settles_plain, kind: answer.kind, body: answer.body.clone() });
     }
 
     fn set_cancel(&self, id: SessionId, cancel: &Cancel, scene: &mut Scene) {

@@ -76,7 +76,7 @@ pub(super) enum Asker {
 #[derive(Debug)]
 pub(super) struct Answering {
     pub(super) to: Option<InvocationId>,
-    pub(super) by_plain: bool,
+    pub(super) settles_plain: bool,
     pub(super) kind: AnswerKind,
     pub(super) body: Bytes,
 }
