@@ -1,6 +1,6 @@
 //! A socket of the backend that keeps a number of invocations on their way, and checks the answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use agent_router::clock::Clock;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
@@ -60,7 +59,8 @@ pub(crate) struct Master {
     /// Invocations are numbered from here on: the time in microseconds, so that no earlier connection has used one of them.
     first_number: u64,
     next_number: u64,
-    announced: usize,
+    /// Agents that it was told of. It is told of those of an earlier load, too, and that they left.
+    announced: HashSet<Uuid>,
 }
 
 /// What of a frame to a backend matters here.
@@ -69,21 +69,29 @@ struct Frame<'a> {
     message_type: Option<&'a str>,
     #[serde(borrow)]
     response: Option<&'a RawValue>,
-    request_payload: Option<IgnoredAny>,
+    request_payload: Option<Notification>,
+}
+
+/// What of a notification matters here.
+#[derive(Deserialize)]
+struct Notification {
+    message_type: String,
+    agent_uuid: Option<Uuid>,
 }
 
 impl Master {
     pub(crate) async fn connect(address: SocketAddr, node: u64) -> Result<Self, Failure> {
         let socket = Socket::open(address, ("API-KEY", KEY)).await?;
         let first_number = u64::try_from(Clock::start().now().as_micros())?;
-        Ok(Self { socket, node, waiting: HashMap::new(), first_number, next_number: first_number, announced: 0 })
+        Ok(Self { socket, node, waiting: HashMap::new(), first_number, next_number: first_number, announced: HashSet::new() })
     }
 
-    /// Waits until so many agents were announced to this socket.
-    pub(crate) async fn expect_agents(&mut self, agents: usize) -> Result<(), Failure> {
-        while self.announced < agents {
+    /// Waits until these agents were announced to this socket.
+    pub(crate) async fn expect_agents(&mut self, agents: &[Uuid]) -> Result<(), Failure> {
+        let is_missing = |announced: &HashSet<Uuid>| agents.iter().any(|agent| !announced.contains(agent));
+        while is_missing(&self.announced) {
             if !matches!(timeout(PATIENCE, self.socket.receive()).await, Ok(Ok(true))) {
-                return Err(format!("only {} of {agents} agents were announced", self.announced).into());
+                return Err(format!("{} agents were announced, not all {}", self.announced.len(), agents.len()).into());
             }
             while let Some(frame) = self.next_text()? {
                 // An answer is one that an earlier connection may not have read.
@@ -164,8 +172,10 @@ impl Master {
             Ok(Frame { message_type: Some("agent_response"), response: Some(response), .. }) => {
                 Ok(Some(response.get()))
             }
-            Ok(Frame { message_type: None, request_payload: Some(_), .. }) => {
-                self.announced += 1;
+            Ok(Frame { message_type: None, request_payload: Some(told), .. }) => {
+                if told.message_type == "agent_register" {
+                    self.announced.extend(told.agent_uuid);
+                }
                 self.socket.text(ACKNOWLEDGEMENT);
                 Ok(None)
             }

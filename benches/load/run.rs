@@ -150,7 +150,7 @@ pub(crate) async fn connect(
         agents.spawn(agent.run());
     }
     // Agents of part 1 are told nothing when they are registered, but the backend is.
-    first.expect_agents(ids.len()).await?;
+    first.expect_agents(&ids).await?;
     let mut masters = vec![first];
     for number in 1..u64::from(options.masters).max(routers.len() as u64) {
         let (address, node) = router(number);

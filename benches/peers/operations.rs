@@ -83,7 +83,7 @@ async fn waiting(dir: &Path, agents: u32, invocations: u32) -> Result<Waiting, F
     let mut master = Master::connect(address, 0).await?;
     let ids: Vec<Uuid> = (0..agents).map(|_| Uuid::new_v4()).collect();
     let connected = try_join_all(ids.iter().map(|&id| Agent::connect(address, id, 1, (0, 1)))).await?;
-    master.expect_agents(ids.len()).await?;
+    master.expect_agents(&ids).await?;
     try_join_all(connected.into_iter().map(|agent| agent.socket.close())).await?;
     let mut master = master.socket;
     let payloads = Payloads::of(PAYLOAD);

@@ -76,11 +76,11 @@ async fn upgrade(State(relay): State<Arc<Relay>>, headers: HeaderMap, upgrade: W
     upgrade.on_upgrade(move |socket| async move {
         let (sink, mut stream) = socket.split();
         let (outbox, messages) = mpsc::channel(QUEUE);
-        let number = relay.connected(agent, outbox);
+        let number = relay.connected(agent.clone(), outbox);
         let writing = tokio::spawn(write(sink, messages));
         while let Some(Ok(message)) = stream.next().await {
             match message {
-                Message::Text(text) if relay.take(&text, number).await.is_none() => break,
+                Message::Text(text) if relay.take(&text, agent.as_deref(), number).await.is_none() => break,
                 Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
                 Message::Binary(_) | Message::Close(_) => break,
             }
@@ -101,8 +101,8 @@ impl Relay {
         masters.len() - 1
     }
 
-    /// Passes a frame on; `None` if that makes no sense.
-    async fn take(&self, text: &str, master: usize) -> Option<()> {
+    /// Passes on a frame of an agent, or of a master by its number; `None` if that makes no sense.
+    async fn take(&self, text: &str, agent: Option<&str>, master: usize) -> Option<()> {
         let frame: Frame = serde_json::from_str(text).ok()?;
         let (text, to) = match frame.message_type {
             "agent_invoke" => {
@@ -121,7 +121,8 @@ impl Relay {
             }
             _ => {
                 let newest = self.masters.read().ok()?.last()?.clone();
-                (r#"{"request_payload":{"message_type":"agent_register"}}"#.to_owned(), newest)
+                let told = format!(r#"{{"message_type":"agent_register","agent_uuid":"{}"}}"#, agent?);
+                (format!(r#"{{"request_payload":{told}}}"#), newest)
             }
         };
         match &self.file {

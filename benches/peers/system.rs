@@ -165,7 +165,7 @@ async fn over_websockets(address: std::net::SocketAddr, load: &Load) -> Result<V
     for agent in try_join_all(agents).await? {
         running.spawn(agent.run());
     }
-    master.expect_agents(ids.len()).await?;
+    master.expect_agents(&ids).await?;
     let work = Work { agents: ids, nodes: 1, payloads: load.payloads.clone(), measured: load.begin() };
     tokio::select! {
         tally = master.invoke(&work, load.outstanding) => Ok(tally?.within),
