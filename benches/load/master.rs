@@ -83,7 +83,14 @@ impl Master {
     pub(crate) async fn connect(address: SocketAddr, node: u64) -> Result<Self, Failure> {
         let socket = Socket::open(address, ("API-KEY", KEY)).await?;
         let first_number = u64::try_from(Clock::start().now().as_micros())?;
-        Ok(Self { socket, node, waiting: HashMap::new(), first_number, next_number: first_number, announced: HashSet::new() })
+        Ok(Self {
+            socket,
+            node,
+            waiting: HashMap::new(),
+            first_number,
+            next_number: first_number,
+            announced: HashSet::new(),
+        })
     }
 
     /// Waits until these agents were announced to this socket.
