@@ -114,11 +114,7 @@ impl Checkpoints {
     pub(super) async fn close(self) {
         drop(self.until);
         let ended = self.task.await.is_ok();
-        for _ in 0..CLOSING_FOLDS {
-            if self.log.fold_all().await {
-                break;
-            }
-        }
+        self.log.fold_all().await;
         if let Some(log) = Arc::into_inner(self.log).filter(|_| ended) {
             open::close(log.connection.into_inner()).await;
         } else {
@@ -143,27 +139,25 @@ impl Log {
         }
     }
 
-    /// Folds in everything, when nobody commits any more. False: a reader is in the way.
-    async fn fold_all(&self) -> bool {
+    /// Folds in everything, when nobody commits any more; tries a few times while readers are in the way.
+    async fn fold_all(&self) {
         let mut connection = self.connection.lock().await;
-        let folded = sqlx::query(FOLD_ALL).fetch_one(&mut *connection).await;
-        match folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))) {
-            Ok((pages, folded)) => {
-                let is_all = pages == folded;
-                if !is_all {
-                    tracing::warn!(pages, folded, "a part of the journal is in its write-ahead log alone");
+        for _ in 0..CLOSING_FOLDS {
+            let folded = sqlx::query(FOLD_ALL).fetch_one(&mut *connection).await;
+            match folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))) {
+                Ok((pages, folded)) if pages == folded => return,
+                Ok(_) => {}
+                Err(error) => {
+                    let error = error::describe(&error);
+                    tracing::warn!(
+                        error,
+                        "the journal's log could not be folded into its file, and is needed by the next start"
+                    );
+                    return;
                 }
-                is_all
-            }
-            Err(error) => {
-                let error = error::describe(&error);
-                tracing::warn!(
-                    error,
-                    "the journal's log could not be folded into its file, and is needed at the next start"
-                );
-                true
             }
         }
+        tracing::warn!("readers kept a part of the journal's log from its file: the next start needs the log");
     }
 }
 
