@@ -55,7 +55,7 @@ async fn measure(journal: &dyn Journal, load: &mut Load, size: u32) -> Result<u3
         for batch in load.invocations(size) {
             let begun = Instant::now();
             journal.begin().await?;
-            journal.commit(&batch).await?;
+            journal.commit(batch.into()).await?;
             slowest = slowest.max(begun.elapsed());
         }
         invocations += size;

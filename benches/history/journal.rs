@@ -79,9 +79,10 @@ pub(crate) async fn written(path: &Path, extent: Extent) -> Result<Written, Fail
     let mut open = 0;
     loop {
         // A router that was measured on it has written more than its own events.
-        for batch in batches.iter().filter(|batch| batch.events[0].position > there) {
-            journal.commit(batch).await?;
-            if batch.events[0].position.0 % (1 << 20) < 1_000 {
+        for batch in batches.into_iter().filter(|batch| batch.events[0].position > there) {
+            let position = batch.events[0].position.0;
+            journal.commit(batch.into()).await?;
+            if position % (1 << 20) < 1_000 {
                 eprintln!("{} events are in {}", author.position.0, path.display());
             }
         }

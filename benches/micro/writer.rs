@@ -1,5 +1,6 @@
 //! What a commit takes, by how many invocations are in it: one of what was accepted and delivered, and one of the answers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_router::clock::Clock;
@@ -30,15 +31,15 @@ async fn commits(count: usize, times: u64) -> Duration {
     let journal = SqliteJournal::open(&options).await.expect("a journal");
     let restored = journal.restore().await.expect("an empty journal");
     let (mut stage, batches) = Stage::new(restored, Clock::start().now());
-    for batch in &batches {
-        journal.commit(batch).await.expect("a commit");
+    for batch in batches {
+        journal.commit(batch.into()).await.expect("a commit");
     }
     let mut took = Duration::ZERO;
     for _ in 0..times {
         let (accepting, invoked_by) = stage.invoke(count);
         let batches = [accepting, stage.answer(&invoked_by)];
         assert!(batches.iter().all(|batch| batch.events.len() >= count), "each is accepted, and answered");
-        for batch in &batches {
+        for batch in batches.map(Arc::new) {
             let started = Instant::now();
             journal.commit(batch).await.expect("a commit");
             took += started.elapsed();

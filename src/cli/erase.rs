@@ -74,7 +74,7 @@ async fn in_place(journal: &dyn Journal, id: InvocationId, reason: String, place
         // Routers may be running on a database. In a turn, nothing changes between what is read and what is written.
         let position = journal.restore().await.map_err(failed)?.head.position.next();
         let invocation = finished(journal, id, place).await?;
-        journal.commit(&batch(invocation, erased, reason, position)).await.map_err(failed)?;
+        journal.commit(batch(invocation, erased, reason, position).into()).await.map_err(failed)?;
     }
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = journal.scrub().await {

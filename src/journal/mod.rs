@@ -33,6 +33,7 @@ mod terms;
 mod verify;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -83,7 +84,7 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
 
     /// Makes a batch durable, and ends the turn. Called by one task alone, never twice at once. It returns when it is known
     /// what became of the batch; that may take as long as a database is away.
-    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError>;
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Head, JournalError>;
 
     /// Whether this turn still knows all there is: fails with [`JournalError::Moved`] if others have committed since it began.
     /// For a turn in which nothing is to be committed, and somebody is told how things stand.

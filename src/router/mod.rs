@@ -149,8 +149,8 @@ impl Router {
         let mut ledger = Ledger::restore(restored, policy, settings.ping_interval, clock.now());
         let mut step = Step::default();
         ledger.boot(clock.now(), &mut step);
-        let batch = ledger.batch(&mut step);
-        let head = journal.commit(&batch).await?;
+        let batch = Arc::new(ledger.batch(&mut step));
+        let head = journal.commit(Arc::clone(&batch)).await?;
         ledger.seal();
         let metrics = Arc::new(Metrics::new());
         account(&batch.events, &metrics);

@@ -52,7 +52,7 @@ impl Earlier {
     }
 
     async fn commit(&mut self, step: &mut Step) {
-        self.journal.commit(&self.ledger.batch(step)).await.unwrap();
+        self.journal.commit(self.ledger.batch(step).into()).await.unwrap();
         self.ledger.seal();
     }
 

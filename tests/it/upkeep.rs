@@ -338,7 +338,7 @@ async fn the_verifier_of_the_documentation_comes_to_the_same() {
         payload: None,
         labels: Labels::default(),
     };
-    journal.commit(&Batch { events: vec![event], pruned: Some(through), ..Batch::default() }).await.unwrap();
+    journal.commit(Arc::new(Batch { events: vec![event], pruned: Some(through), ..Batch::default() })).await.unwrap();
     journal.close().await;
     assert!(agree(&router).0.contains(&format!("pruned: up to {through}")));
 

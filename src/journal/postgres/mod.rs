@@ -204,10 +204,10 @@ impl Journal for PostgresJournal {
         begun
     }
 
-    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Head, JournalError> {
         let mut writer = self.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(closed)?;
-        let committed = writer.commit(batch).await;
+        let committed = writer.commit(&batch).await;
         self.looked().at = writer.looked();
         committed
     }

@@ -8,11 +8,36 @@ const IOERR: u32 = 10;
 /// `SQLITE_IOERR_WRITE`: writing did, of a file that is not full, such as one that has become read-only.
 const IOERR_WRITE: u32 = IOERR | 3 << 8;
 
-/// Whether the failure of a commit leaves open what is on the disk: a failed sync says nothing about what was written. A write
-/// that failed does: the frame that makes the others a commit is written last, and nothing but the sync comes behind it.
+/// Whether a failure with this extended result code leaves open what is on the disk: a failed sync says nothing about what was
+/// written. A write that failed does: the frame that makes the others a commit is written last, and nothing but the sync
+/// comes behind it.
+const fn leaves_open(code: u32) -> bool {
+    code & 0xff == IOERR && code != IOERR_WRITE
+}
+
+/// A commit that failed.
+pub(super) mod commit {
+    use super::leaves_open;
+
+    /// Whether it is open what is on the disk.
+    pub(in super::super) fn is_uncertain(error: &rusqlite::Error) -> bool {
+        error.sqlite_error().is_some_and(|error| leaves_open(error.extended_code.cast_unsigned()))
+    }
+
+    /// The error in words that are safe to show.
+    pub(in super::super) fn describe(error: &rusqlite::Error) -> String {
+        match error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+            rusqlite::Error::SqliteFailure(error, None) => error.to_string(),
+            _ => "it could not be written".to_owned(),
+        }
+    }
+}
+
+/// Whether the failure to fold the log into the file leaves open what is in the file.
 pub(super) fn is_uncertain(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(_) => result_code(error) == Some(IOERR) && extended_code(error) != Some(IOERR_WRITE),
+        sqlx::Error::Database(_) => extended_code(error).is_some_and(leaves_open),
         // The thread that talks to SQLite is gone, in whatever it was doing.
         sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
         _ => false,
@@ -34,11 +59,6 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over so")]
 pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
     JournalError::Unavailable(describe(&error))
-}
-
-/// SQLite's primary result code: the lowest byte of what sqlx reports.
-fn result_code(error: &sqlx::Error) -> Option<u32> {
-    Some(extended_code(error)? & 0xff)
 }
 
 fn extended_code(error: &sqlx::Error) -> Option<u32> {

@@ -7,13 +7,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::journal::sqlite::cells::Cell::{Bytes, Integer};
-use crate::journal::sqlite::cells::{Layout, Rows};
-
 /// With more of them a search reads fewer pages, and a commit that adds to the index changes more.
 pub(super) const BUCKETS: i64 = 32;
 
-pub(super) const HINTS: Layout = Layout(&[("bucket", Integer), ("era", Integer), ("marks", Bytes)]);
+/// A row of `hints`.
+#[derive(Debug)]
+pub(super) struct Hints {
+    pub(super) bucket: i64,
+    pub(super) era: i64,
+    pub(super) marks: Vec<u8>,
+}
 
 /// What to look for in place of a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +48,8 @@ impl Marks {
         self.0.entry((bucket, era)).or_default().extend(mark);
     }
 
-    /// The rows of `hints`.
-    pub(super) fn pack(&self, heap: &mut Vec<u8>) -> Vec<u8> {
-        let mut rows = Rows::new(HINTS, self.0.len(), heap);
-        for ((bucket, era), marks) in &self.0 {
-            rows.integer(*bucket).integer(*era).heaped(marks);
-        }
-        rows.into_cells()
+    pub(super) fn into_rows(self) -> Vec<Hints> {
+        self.0.into_iter().map(|((bucket, era), marks)| Hints { bucket, era, marks }).collect()
     }
 }
 

@@ -98,7 +98,7 @@ const LOT: usize = 256;
 /// A registration of a master is announced to nobody; the backend is told nothing of itself.
 pub(super) const FEED: &str = "
 SELECT position, kind, agent_id, detail, payload FROM journal
-WHERE kind IN (11, 13, 14) AND position > $1 AND position <= $2 AND at >= $3 AND agent_id <> $5
+WHERE (kind = 11 OR kind = 13 OR kind = 14) AND position > $1 AND position <= $2 AND at >= $3 AND agent_id <> $5
   AND CASE kind
       WHEN 11 THEN agent_id <> $6 AND payload IS NOT NULL
       WHEN 13 THEN detail ->> 'announced'

@@ -14,26 +14,36 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::id::Identity;
 use crate::invocation::Labels;
-use crate::journal::sqlite::cells::Cell::{Bytes, Integer, Text};
-use crate::journal::sqlite::cells::{Layout, Rows};
-use crate::journal::sqlite::hints::Marks;
+use crate::journal::sqlite::hints::{Hints, Marks};
 use crate::journal::terms::{ERA, Term, era};
 use crate::journal::{Event, EventKind};
 
 /// So many events are not left out of the index.
 const TAIL: usize = 2048;
 
-pub(super) const ERAS: Layout =
-    Layout(&[("era", Integer), ("indexed", Integer), ("first_at", Integer), ("last_at", Integer)]);
+/// A row of `eras`.
+#[derive(Debug)]
+pub(super) struct Era {
+    pub(super) era: i64,
+    pub(super) indexed: i64,
+    pub(super) first_at: Timestamp,
+    pub(super) last_at: Timestamp,
+}
 
-pub(super) const POSTINGS: Layout = Layout(&[("era", Integer), ("term", Text), ("offsets", Bytes)]);
+/// A row of `postings`.
+#[derive(Debug)]
+pub(super) struct Posting {
+    pub(super) era: i64,
+    pub(super) term: String,
+    pub(super) offsets: Vec<u8>,
+}
 
-/// What a commit adds to the index, row by row.
+/// What a commit adds to the index.
 #[derive(Debug, Default)]
-pub(super) struct Packed {
-    pub(super) eras: Vec<u8>,
-    pub(super) postings: Vec<u8>,
-    pub(super) hints: Vec<u8>,
+pub(super) struct Addition {
+    pub(super) eras: Vec<Era>,
+    pub(super) postings: Vec<Posting>,
+    pub(super) hints: Vec<Hints>,
 }
 
 /// An event as the index sees it.
@@ -93,30 +103,27 @@ impl Tail {
         self.0.len() + events.len() >= TAIL
     }
 
-    /// The rows that go with the commit of these events, if it is due.
-    pub(super) fn pack(&self, events: &[Event], heap: &mut Vec<u8>) -> Packed {
+    /// What goes with the commit of these events, if it is due.
+    pub(super) fn addition(&self, events: &[Event]) -> Addition {
+        let mut added = Addition::default();
         if !self.is_due(events) {
-            return Packed::default();
+            return added;
         }
         let entries: Vec<_> = self.0.iter().cloned().chain(events.iter().map(Entry::from)).collect();
-        let (mut eras, mut marks) = (Vec::new(), Marks::default());
-        let mut postings = Rows::new(POSTINGS, entries.len(), heap);
+        let mut marks = Marks::default();
         for entries in entries.chunk_by(|one, next| era(one.place) == era(next.place)) {
             let (Some(first), Some(last)) = (entries.first(), entries.last()) else { continue };
-            let mut span = (first.at, first.at);
+            let (mut first_at, mut last_at) = (first.at, first.at);
             for entry in entries {
-                span = (span.0.min(entry.at), span.1.max(entry.at));
+                first_at = first_at.min(entry.at);
+                last_at = last_at.max(entry.at);
             }
-            eras.push((era(first.place), last.place, span));
-            pack_postings(&mut postings, &mut marks, era(first.place), entries);
+            let era = era(first.place);
+            added.eras.push(Era { era, indexed: last.place, first_at, last_at });
+            add_postings(&mut added.postings, &mut marks, era, entries);
         }
-        let postings = postings.into_cells();
-        let mut rows = Rows::new(ERAS, eras.len(), heap);
-        for (era, indexed, (first_at, last_at)) in eras {
-            rows.integer(era).integer(indexed).integer(first_at.as_micros()).integer(last_at.as_micros());
-        }
-        let eras = rows.into_cells();
-        Packed { eras, postings, hints: marks.pack(heap) }
+        added.hints = marks.into_rows();
+        added
     }
 
     /// Follows the commit of these events.
@@ -130,7 +137,7 @@ impl Tail {
 }
 
 /// The postings of entries that are all of one era: each term once, with its offsets in order.
-fn pack_postings(rows: &mut Rows<'_>, marks: &mut Marks, era: i64, entries: &[Entry]) {
+fn add_postings(postings: &mut Vec<Posting>, marks: &mut Marks, era: i64, entries: &[Entry]) {
     let mut numbers = HashMap::with_capacity(entries.len());
     let mut terms = Vec::with_capacity(entries.len());
     let mut hits = Vec::with_capacity(entries.len() * 5);
@@ -144,15 +151,12 @@ fn pack_postings(rows: &mut Rows<'_>, marks: &mut Marks, era: i64, entries: &[En
         }
     }
     hits.sort_unstable();
-    let mut offsets = Vec::new();
+    postings.reserve(terms.len());
     for (term, hits) in terms.iter().zip(hits.chunk_by(|(one, _), (next, _)| one == next)) {
-        offsets.clear();
-        for (_, place) in hits {
-            offsets.extend_from_slice(&offset(*place).to_be_bytes());
-        }
         let (letter, value) = term.parts();
-        rows.integer(era).joined(&[letter.as_bytes(), value.as_bytes()]).heaped(&offsets);
         marks.add(era, &[letter, &*value]);
+        let offsets = hits.iter().flat_map(|(_, place)| offset(*place).to_be_bytes()).collect();
+        postings.push(Posting { era, term: format!("{letter}{value}"), offsets });
     }
 }
 

@@ -3,13 +3,14 @@
 //! ```text
 //! open        options, lock, migrations → SqliteJournal
 //! migration   which numbered migrations there are, and which are applied
-//! commit      a batch → one call of constant text → the new head, or which kind of failure it was
-//! encode      a batch → the few values that are bound to that text
+//! commit      a batch → the new head, or which kind of failure it was
+//! thread      a thread that owns what blocks: the connection that writes
+//! write       a batch → one transaction
+//! rows        the rows of a batch → the statements that write them
 //! index       what the events of a batch add to the index of events
 //! hints       which eras may have a term
 //! files       the files that it is in, and whether they are still there
 //! milestone   how far it had come, noted beside it
-//! cells       how rows are packed in such a value, and the SQL that unpacks them
 //! checkpoint  the write-ahead log into the file, behind the commits
 //! check       what else is checked of a file than the chain
 //! upkeep      what a commit does besides to erase and to prune, and how far to prune
@@ -21,11 +22,9 @@
 
 mod agents;
 mod backup;
-mod cells;
 mod check;
 mod checkpoint;
 mod commit;
-mod encode;
 mod error;
 mod files;
 mod hints;
@@ -39,10 +38,14 @@ mod open;
 mod pages;
 mod reader;
 mod row;
+mod rows;
+mod thread;
 mod upkeep;
 mod verify;
+mod write;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -112,9 +115,11 @@ impl SqliteJournal {
     pub async fn open(options: &SqliteOptions) -> Result<Self, JournalError> {
         let lock = open::lock(&options.path)?;
         milestone::require_file(&options.path)?;
-        let mut connection = open::writer(&options.path).await?;
-        migration::apply(&mut connection).await?;
-        commit::prepare(&mut connection).await?;
+        let mut migrator = open::migrator(&options.path).await?;
+        migration::apply(&mut migrator).await?;
+        // Before the other is closed: it would be the last, and fold in a log that may be long.
+        let connection = open::writer(&options.path)?;
+        open::close(migrator).await;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         milestone::require(&options.path, &own_reader).await?;
@@ -149,7 +154,7 @@ impl Journal for SqliteJournal {
         Ok(None)
     }
 
-    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Head, JournalError> {
         let mut writer = self.writer.lock().await;
         let head = writer.as_mut().ok_or_else(closed)?.commit(batch).await?;
         self.milestone.note(head);

@@ -4,8 +4,9 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::journal::JournalError;
 use crate::journal::sqlite::error;
@@ -32,8 +33,8 @@ pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// The one connection that writes. What it has committed survives a power cut.
-pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError> {
+/// The connection that brings the schema up, and creates the file if it is missing.
+pub(super) async fn migrator(path: &Path) -> Result<SqliteConnection, JournalError> {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -41,18 +42,40 @@ pub(super) async fn writer(path: &Path) -> Result<SqliteConnection, JournalError
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY)
-        // The log is folded in by a connection of its own.
-        .pragma("wal_autocheckpoint", "0")
-        .pragma("journal_size_limit", "67108864")
-        .pragma("cache_size", "-16384")
-        // What is erased or pruned is overwritten. Always on: a page that is split leaves a copy of what was moved.
         .pragma("secure_delete", "on")
-        // A commit's program, and what takes back a single statement of an upkeep, are not worth a file.
-        .pragma("temp_store", "memory")
         .disable_statement_logging()
         .connect()
         .await
         .map_err(error::unavailable)
+}
+
+/// How the one connection that writes works. What it has committed survives a power cut. The log is folded in by a connection of
+/// its own. What is erased or pruned is overwritten, always: a page that is split leaves a copy of what was moved.
+const WRITING: &str = "
+PRAGMA journal_mode = wal;
+PRAGMA synchronous = full;
+PRAGMA foreign_keys = off;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA cache_size = -16384;
+PRAGMA secure_delete = on;
+PRAGMA temp_store = memory";
+
+/// Statements that are kept prepared: all that write.
+const STATEMENTS: usize = 32;
+
+/// The one connection that writes. It blocks; no two threads use it at once. Its statements number their parameters `?1`: `$1`
+/// would be a name.
+pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch(WRITING)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(connection)
+    };
+    open().map_err(|error| JournalError::Unavailable(error::commit::describe(&error)))
 }
 
 /// A connection that folds the write-ahead log into the file, and hardly waits for anyone.
@@ -70,7 +93,7 @@ pub(super) async fn checkpointer(path: &Path) -> Result<SqliteConnection, Journa
 
 /// Closes a connection. What it has committed is safe however that goes.
 pub(super) async fn close(connection: SqliteConnection) {
-    if let Err(error) = connection.close().await {
+    if let Err(error) = sqlx::Connection::close(connection).await {
         tracing::warn!(error = error::describe(&error), "the journal was not closed in good order; it is complete");
     }
 }

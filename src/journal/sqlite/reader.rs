@@ -68,11 +68,15 @@ impl SqliteReader {
     }
 
     pub(super) async fn with_connections(path: &Path, connections: u32) -> Result<Self, JournalError> {
-        let pool = open::readers(path, connections).await?;
-        let mut connection = pool.acquire().await.map_err(error::unavailable)?;
-        migration::require_current(&mut connection).await?;
-        drop(connection);
-        Ok(Self { pool })
+        let reader = Self { pool: open::readers(path, connections).await? };
+        reader.require_current().await?;
+        Ok(reader)
+    }
+
+    /// Refuses any schema but this version's.
+    pub(super) async fn require_current(&self) -> Result<(), JournalError> {
+        let mut connection = self.pool.acquire().await.map_err(error::unavailable)?;
+        migration::require_current(&mut connection).await
     }
 
     /// The newest event.

@@ -59,7 +59,7 @@ impl Writer {
         let recovering = self.backlog.outage.is_some();
         let Draft { mut step, decided, .. } = self.decide(&found, now);
         let waits = self.release_known(&mut step, !recovering && Instant::now() < late);
-        let batch = self.ledger.batch(&mut step);
+        let batch = Arc::new(self.ledger.batch(&mut step));
         self.ledger.launch();
         let asked = std::mem::take(&mut self.backlog.questions);
         let surveyed: Vec<_> = asked.into_iter().map(|question| (question.look(&self.ledger), question)).collect();
@@ -69,7 +69,7 @@ impl Writer {
         let tells = waits || pending.decided.iter().any(Decided::tells);
         let taken = async {
             match &batch {
-                batch if !batch.is_empty() => journal.commit(batch).await.map(Some),
+                batch if !batch.is_empty() => journal.commit(Arc::clone(batch)).await.map(Some),
                 // A commit would have found out what this router does not know yet.
                 _ if tells => journal.confirm().await.map(|()| None),
                 _ => Ok(None),

@@ -62,7 +62,7 @@ async fn agents_are_listed_by_whether_they_are_there(back_end: BackEnd) {
     let stranger = registered(&mut script, "stranger");
     script.batch.sessions.extend([socket("e", None, 1, 6), socket("stranger", stranger, 1, 7)]);
     script.batch.agents = agents;
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     for limit in [1, 2, 100] {
         assert_eq!(names(journal.as_ref(), None, limit).await, ["a", "b", "c", "d", "e", "é"]);
@@ -83,7 +83,7 @@ async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket(bac
     script.batch.sessions =
         vec![socket("agent", Some(newer), 2, 8), socket("agent", Some(older), 1, 9), socket("agent", None, 1, 10)];
     script.batch.agents = vec![row("agent", Some(newer), Some(4)), row("nobody", None, None)];
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let there = AgentRecord {
         agent: identity("agent"),
@@ -101,7 +101,7 @@ async fn an_agent_is_read_with_what_it_registered_with_and_its_newest_socket(bac
     script.started();
     script.batch.ended = journal.restore().await.unwrap().sessions.iter().map(|row| row.session).collect();
     script.batch.agents = vec![row("agent", Some(newer), Some(20))];
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let away = journal.agent(&identity("agent")).await.unwrap().unwrap();
     assert_eq!((away.connected_at, away.version, away.last_seen), (None, None, Some(second(20))));
     assert_eq!(away.registration.as_deref(), Some(&b"{\"new\": 1}"[..]));
@@ -120,7 +120,7 @@ async fn a_page_of_agents_ends_where_what_they_registered_weighs_enough(back_end
         let position = script.registered(name, SessionId::generate(), &vec![b' '; 1 << 20]);
         script.batch.agents.push(row(name, Some(position), None));
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let page = journal.agents(AgentFilter::default(), None, 1000).await.unwrap();
     assert_eq!(page.agents.len(), 8);
     assert_eq!(page.next, page.agents.last().map(|agent| agent.agent.clone()));

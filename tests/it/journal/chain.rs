@@ -24,11 +24,11 @@ async fn written(back_end: BackEnd) -> Store {
     let mut invocation = script.invoked("agent", b"{\"a\": 1}");
     let detail = Detail::InvocationDelivered { attempt: 1, session: SessionId::generate(), plain: true };
     script.event(detail, Some(invocation.id), Some("agent"), None);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, b"{\"response\": 2}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.event(Detail::NodeStopped {}, None, None, None);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     store
 }
@@ -55,7 +55,7 @@ async fn the_chain_goes_on_over_restarts_and_pages(back_end: BackEnd) {
     for _ in 0..2500 {
         script.logged("agent", b"x");
     }
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     assert_eq!(verified(&store).await, intact(2505, head));
 }
@@ -153,12 +153,12 @@ async fn a_journal_is_verified_while_it_is_written(back_end: BackEnd) {
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let writing = async {
         for _ in 0..200 {
             let invocation = script.invoked("agent", b"{}");
             script.logged(invocation.agent.as_str(), b"line");
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
         }
     };
     let verifying = async {

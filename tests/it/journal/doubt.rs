@@ -119,7 +119,7 @@ async fn open(url: &str) -> PostgresJournal {
 }
 
 async fn commit(journal: &PostgresJournal, script: &mut Script) -> Result<Position, JournalError> {
-    journal.commit(&script.take()).await.map(|head| head.position)
+    journal.commit(script.take().into()).await.map(|head| head.position)
 }
 
 /// Commits a batch with an event, and one that is not plain: the next on this connection finds its statement prepared.

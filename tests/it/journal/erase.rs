@@ -27,9 +27,9 @@ on_each_back_end! {
 /// Accepts and completes an invocation.
 async fn finished(journal: &dyn Journal, script: &mut Script, body: &[u8], answer: &[u8]) -> Invocation {
     let mut invocation = script.invoked("agent", body);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, answer);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     invocation
 }
 
@@ -48,7 +48,7 @@ async fn the_payloads_of_an_invocation_go_and_no_others(back_end: BackEnd) {
     // What came late, and what comes in the batch that erases, goes too.
     script.event(Detail::AnswerLate {}, Some(erased.id), Some("agent"), Some(b"[3]"));
     script.erased(&erased);
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
 
     assert!(payloads_of(&*journal, &erased).await.is_empty());
     assert_eq!(payloads_of(&*journal, &other).await, [b"{\"other\": 1}", b"{\"other\": 2}"]);
@@ -77,10 +77,10 @@ async fn finished_of(journal: &dyn Journal, script: &mut Script, agent: &str, re
     invocation.order_mut().labels = Labels { request_id: Some(request_id.into()), session_id: None };
     script.label(invocation.labels.clone());
     script.keep(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.logged_about(agent, request_id, b"THE-SECRET it was asked");
     script.completed(&mut invocation, b"{}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     invocation
 }
 
@@ -97,18 +97,18 @@ async fn what_its_agent_logged_about_its_request_goes_too_wherever_it_is(back_en
             stays.push(script.logged_about("agent \"é\"", &format!("r {}", number % 7), b"about others"));
             if number % 1000 == 500 {
                 script.logged_about("agent \"é\"", "r é", b"THE-SECRET again");
-                journal.commit(&script.take()).await.unwrap();
+                journal.commit(script.take().into()).await.unwrap();
             }
         }
         stays.push(script.logged_about("another", "r é", b"of another agent"));
         stays.push(script.logged_about("agent \"é\"", "r", b"about another request"));
         stays.push(script.logged("agent \"é\"", b"about none"));
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         // What is logged in the batch that erases, before and after.
         script.logged_about("agent \"é\"", "r é", b"THE-SECRET at last");
         let erasure = script.erased(&invocation);
         stays.push(script.logged_about("agent \"é\"", "r é", b"what comes later"));
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
 
         assert_eq!(lines_left(&*journal).await, stays, "{between} between");
         journal.scrub().await.unwrap();
@@ -146,7 +146,7 @@ async fn a_log_line_that_somebody_emptied_is_damage_whoever_else_was_erased(back
             _ => script.logged("agent", b"no request"),
         };
         script.erased(&invocation);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         journal.close().await;
         store.tamper(&format!("UPDATE journal SET payload = NULL, salt = NULL WHERE position = {wrong}")).await;
         let journal = store.open().await;
@@ -170,10 +170,10 @@ async fn an_invocation_of_no_request_takes_no_log_line_with_it(back_end: BackEnd
         script.label(invocation.labels.clone());
         script.keep(&invocation);
         let lines = [script.logged("agent", b"line"), script.logged_about("agent", "", b"line")];
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         script.completed(&mut invocation, b"{}");
         script.erased(&invocation);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         assert_eq!(lines_left(&*journal).await, lines);
         let filter = HistoryFilter { kinds: vec![EventKind::PayloadErased], ..HistoryFilter::default() };
         let erasure = journal.history(&filter, Order::Ascending, None, 1).await.unwrap().events.remove(0);
@@ -189,11 +189,11 @@ async fn a_range_whose_log_lines_were_erased_verifies_once_the_invocation_is_pru
     let invocation = finished_of(&*journal, &mut script, "agent", "r").await;
     let line = script.logged_about("agent", "r", b"line");
     script.erased(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let through = Position(line.0 - 1);
     let hash = journal.hash_at(through).await.unwrap().unwrap();
     script.pruned(Head { position: through, hash });
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     let journal = store.open().await;
     for to in [None, Some(line)] {
@@ -208,9 +208,9 @@ async fn what_comes_after_an_erasure_stays(back_end: BackEnd) {
     let mut script = Script::new();
     let invocation = finished(&*journal, &mut script, b"{}", b"{}").await;
     script.erased(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let late = script.event(Detail::AnswerLate {}, Some(invocation.id), Some("agent"), Some(b"[late]"));
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert_eq!(payloads_of(&*journal, &invocation).await, [b"[late]"]);
     journal.close().await;
 
@@ -230,10 +230,10 @@ async fn a_key_of_an_erased_invocation_fits_no_payload_any_more(back_end: BackEn
     let digest = [7; 32];
     invocation.order_mut().key = Some(Box::new(IdempotencyKey { key: "key".into(), digest }));
     script.keep(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, b"{}");
     script.erased(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let lookup = Lookup { ids: Vec::new(), keys: vec![(identity("caller"), identity("agent"), "key".into())] };
     let found = journal.lookup(&lookup).await.unwrap().remove(0);
     assert_eq!(found.id, invocation.id);
@@ -259,11 +259,11 @@ async fn nothing_of_it_is_left_in_any_file(back_end: BackEnd) {
             for _ in 0..events_behind {
                 script.logged("agent", b"Every leaf that fills up and every root that grows moves what it had.");
             }
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
             assert!(!store.places_of(secret).await.is_empty(), "{which}, {events_behind} behind");
 
             script.erased(&invocation);
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
             journal.scrub().await.unwrap();
             let left = store.places_of(secret).await;
             assert!(left.is_empty(), "{which}, {events_behind} behind: still in {left:?}");
@@ -280,7 +280,7 @@ async fn a_journal_that_is_closed_after_an_erasure_has_nothing_left_of_it(back_e
     let mut script = Script::new();
     let invocation = finished(&*journal, &mut script, b"[\"SECRET-OF-MINE\"]", b"{}").await;
     script.erased(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     assert!(store.places_of(b"SECRET-OF-MINE").await.is_empty());
     assert!(matches!(journal.scrub().await, Err(JournalError::Unavailable(_))), "it is closed");
@@ -297,12 +297,12 @@ async fn a_reader_that_looks_at_the_past_keeps_it_from_being_scrubbed_and_no_mor
     sqlx::query("SELECT count(*) FROM journal").execute(&mut reader).await.unwrap();
 
     script.erased(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let refused = journal.scrub().await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
     assert!(!store.places_of(b"SECRET-OF-MINE").await.is_empty());
     script.started();
-    journal.commit(&script.take()).await.expect("commits go on");
+    journal.commit(script.take().into()).await.expect("commits go on");
 
     sqlx::query("ROLLBACK").execute(&mut reader).await.unwrap();
     journal.scrub().await.unwrap();
@@ -317,16 +317,16 @@ async fn an_erasure_that_is_not_committed_erases_nothing(back_end: BackEnd) {
     let position = script.position;
     script.erased(&invocation);
     script.batch.changed.push(Script::after(position).accepted("stranger", b"{}"));
-    assert!(matches!(journal.commit(&script.take()).await, Err(JournalError::Unavailable(_))));
+    assert!(matches!(journal.commit(script.take().into()).await, Err(JournalError::Unavailable(_))));
     assert_eq!(payloads_of(&*journal, &invocation).await, [b"[1]", b"[2]"]);
     // The rows of a batch that erases are written as ever.
     let mut script = Script::after(position);
     script.erased(&invocation);
     let mut next = script.invoked("agent", b"{}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.erased(&invocation);
     script.completed(&mut next, b"{}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let Batch { erased, .. } = script.take();
     assert!(erased.is_empty());
     assert!(matches!(journal.verify(None, None).await.unwrap(), Verification::Intact(Report { erased: 2, .. })));

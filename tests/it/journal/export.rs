@@ -27,14 +27,14 @@ async fn written(back_end: BackEnd) -> (Vec<String>, Vec<Head>) {
     let mut invocation = script.invoked("agent", b"{\"a\": 1}");
     let detail = Detail::InvocationDelivered { attempt: 1, session: SessionId::generate(), plain: true };
     script.event(detail, Some(invocation.id), Some("agent"), None);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, b"{\"response\": 2}");
     script.logged("agent \"of\" \\ é", b"{\"log\":  [1.50, \"\\u00e9\"]}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let first = Head { position: Position(1), hash: journal.hash_at(Position(1)).await.unwrap().unwrap() };
     script.erased(&invocation);
     script.pruned(first);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let mut heads = Vec::new();
     for position in 1..=7 {
         let position = Position(position);
@@ -144,7 +144,7 @@ async fn a_redacted_payload_is_counted_and_the_chain_checked_all_the_same(back_e
     script.logged("agent", b"{\"n\": NaN}");
     script.logged("agent", b"null");
     script.logged("agent", b"{}");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let events = journal
         .history(&agent_router::journal::HistoryFilter::default(), agent_router::journal::Order::Ascending, None, 10)
         .await

@@ -44,7 +44,7 @@ async fn the_backend_is_told_of_others_what_it_has_to_know(back_end: BackEnd) {
     script.disconnected(ML, true); // 10
     script.disconnected("agent", true); // 11
     script.started(); // 12
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let journal = journal.as_ref();
 
     let all = [

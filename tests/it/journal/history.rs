@@ -90,7 +90,7 @@ fn filters(facets: &[Facet]) -> Vec<HistoryFilter> {
 async fn told(tale: &mut Tale, random: &mut StdRng, journal: &dyn Journal, events: usize) {
     while tale.events.len() < events {
         let size = random.random_range(1..700);
-        journal.commit(&tale.batch(random, size)).await.unwrap();
+        journal.commit(tale.batch(random, size).into()).await.unwrap();
     }
 }
 
@@ -175,7 +175,7 @@ async fn what_is_committed_between_two_pages_is_neither_doubled_nor_missed(back_
             }
         }
         let size = random.random_range(1..200);
-        journal.commit(&tale.batch(random, size)).await.unwrap();
+        journal.commit(tale.batch(random, size).into()).await.unwrap();
     }
     for (filter, (mut forward, (back, before))) in
         filters.iter().zip(forward.into_iter().zip(back.into_iter().zip(before)))
@@ -203,7 +203,7 @@ async fn a_reader_that_follows_while_others_write_sees_each_event_once(back_end:
     let writing = journal.clone();
     let writer = tokio::spawn(async move {
         for batch in batches {
-            writing.commit(&batch).await.unwrap();
+            writing.commit(batch.clone().into()).await.unwrap();
         }
     });
     let mut found: Vec<i64> = Vec::new();
@@ -227,7 +227,7 @@ async fn a_restart_goes_on_with_the_index_where_it_stood(back_end: BackEnd) {
         let journal = store.open().await;
         for _ in 0..random.random_range(1..4) {
             let size = random.random_range(1..500);
-            journal.commit(&tale.batch(random, size)).await.unwrap();
+            journal.commit(tale.batch(random, size).into()).await.unwrap();
         }
         journal.close().await;
     }
@@ -246,7 +246,7 @@ async fn a_page_of_large_events_ends_early_and_leads_on(back_end: BackEnd) {
     let mut script = Script::new();
     for _ in 0..10 {
         script.logged("agent", &vec![b'x'; 1 << 20]);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
     }
     let of_agent = HistoryFilter { agent: Some(identity("agent")), ..HistoryFilter::default() };
     for filter in [HistoryFilter::default(), of_agent] {
@@ -273,7 +273,7 @@ async fn an_event_is_read_as_it_was_written(back_end: BackEnd) {
     let mut script = Script::new();
     script.started();
     let invocation = script.invoked("agent \"é", b"{ }");
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
 
     let events = journal.history(&HistoryFilter::default(), Order::Ascending, None, 10).await.unwrap().events;
     let [started, accepted] = &events[..] else { panic!("{events:?}") };
@@ -300,7 +300,7 @@ async fn an_invocation_is_read_with_its_body_and_its_answer(back_end: BackEnd) {
     answered.order_mut().key = Some(Box::new(IdempotencyKey { key: Arc::from("k"), digest: [7; 32] }));
     script.keep(&answered);
     let mut lost = script.invoked("agent", b"");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let queued = journal.invocation(answered.id).await.unwrap().unwrap();
     assert_eq!((queued.state, queued.answer, queued.finished_at), (StateName::Queued, None, None));
@@ -309,7 +309,7 @@ async fn an_invocation_is_read_with_its_body_and_its_answer(back_end: BackEnd) {
     script.started();
     lost.finish(Outcome::Failed(Some(ErrorCode::AgentLost)), second(9), None);
     script.batch.changed.push(lost.clone());
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let record = journal.invocation(answered.id).await.unwrap().unwrap();
     assert_eq!((record.id, record.state, record.code), (answered.id, StateName::Completed, None));

@@ -54,7 +54,7 @@ async fn what_was_written_before_is_indexed_as_what_is_written_now() {
     let mut tale = Tale::of_the_first_version();
     while tale.events.len() < 9_000 {
         let size = random.random_range(1..700);
-        journal.commit(&tale.batch(random, size)).await.unwrap();
+        journal.commit(tale.batch(random, size).into()).await.unwrap();
     }
     journal.close().await;
 
@@ -69,7 +69,7 @@ async fn what_was_written_before_is_indexed_as_what_is_written_now() {
     // And on it goes.
     for _ in 0..10 {
         let size = random.random_range(1..700);
-        migrated.commit(&tale.batch(random, size)).await.unwrap();
+        migrated.commit(tale.batch(random, size).into()).await.unwrap();
     }
     for label in 2..12 {
         let filter = HistoryFilter { session_id: Some(format!("session {label}")), ..HistoryFilter::default() };
@@ -94,7 +94,7 @@ async fn a_search_passes_over_the_eras_that_cannot_have_its_term() {
     for number in 0..9_000 {
         script.logged(if number % 1_000 == 0 { "agent" } else { "another" }, b"");
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let filter = HistoryFilter { agent: Some(identity("agent")), ..HistoryFilter::default() };
     let found = async || {
         let events = journal.history(&filter, Order::Ascending, None, 100).await.unwrap().events;
@@ -116,7 +116,7 @@ async fn an_empty_file_of_the_first_version_is_migrated() {
     let journal = old.open().await;
     let mut script = Script::new();
     script.logged("agent", b"line");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let filter = HistoryFilter { agent: Some(identity("agent")), ..HistoryFilter::default() };
     assert_eq!(journal.history(&filter, Order::Descending, None, 10).await.unwrap().events.len(), 1);
 }
@@ -130,10 +130,10 @@ async fn postings_have_every_offset_as_it_is() {
     for number in 0..10_000 {
         script.logged("agent", b"");
         if number % 777 == 0 {
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
         }
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     for (era, term, offsets) in postings(&store, 2).await {
         assert!(["aagent", "k14"].contains(&&*term), "{term}");
         let expected = (u16::from(era == 0)..4096).flat_map(u16::to_be_bytes);
@@ -148,7 +148,7 @@ async fn events_that_are_gone_are_passed_over_and_registrations_outlive_them() {
     let journal = store.open().await;
     let mut tale = Tale::default();
     while tale.events.len() < 6_000 {
-        journal.commit(&tale.batch(random, 500)).await.unwrap();
+        journal.commit(tale.batch(random, 500).into()).await.unwrap();
     }
     let mut script = Script::after(tale.head());
     let registered = script.registered("agent", SessionId::generate(), b"{\"name\": \"a\"}");
@@ -157,7 +157,7 @@ async fn events_that_are_gone_are_passed_over_and_registrations_outlive_them() {
         registered: Some(registered),
         last_seen: None,
     });
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     store.tamper("UPDATE pruned SET position = 5000").await;
     store.tamper("DELETE FROM journal WHERE position <= 5000").await;
@@ -239,7 +239,7 @@ async fn the_index_is_whole_whatever_becomes_of_commits_between_prunings_and_res
             2..4 => {
                 let never = Script::after(head).accepted("agent", b"");
                 let bad = Batch { changed: vec![never], ..batch.clone() };
-                assert!(matches!(journal.commit(&bad).await, Err(JournalError::Unavailable(_))));
+                assert!(matches!(journal.commit(bad.clone().into()).await, Err(JournalError::Unavailable(_))));
             }
             4 => {
                 journal.close().await;
@@ -247,9 +247,9 @@ async fn the_index_is_whole_whatever_becomes_of_commits_between_prunings_and_res
             }
             _ => {}
         }
-        let _ = journal.commit(&Batch::default()).await;
+        let _ = journal.commit(Batch::default().into()).await;
         if journal.head().await.unwrap().position == head {
-            journal.commit(&batch).await.unwrap();
+            journal.commit(batch.clone().into()).await.unwrap();
         }
         told.append(&mut lines);
         pruned = batch.pruned.map_or(pruned, |through| through.position.0);

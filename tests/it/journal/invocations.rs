@@ -55,7 +55,7 @@ async fn every_filter_finds_exactly_its_invocations_in_both_orders(back_end: Bac
     let mut tale = Tale::default();
     while tale.events.len() < 9_500 {
         let size = random.random_range(1..700);
-        journal.commit(&tale.batch(random, size)).await.unwrap();
+        journal.commit(tale.batch(random, size).into()).await.unwrap();
     }
     // A page takes several round trips there.
     let count = if back_end == BackEnd::Postgres { 40 } else { 150 };
@@ -81,9 +81,9 @@ async fn an_invocation_in_a_page_is_the_one_that_is_read_alone(back_end: BackEnd
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocation = script.invoked("agent", b"{ \"a\": NaN }");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, b"[1]");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let page = journal.invocations(&InvocationFilter::default(), Order::Ascending, None, 10).await.unwrap();
     let alone = journal.invocation(invocation.id).await.unwrap().unwrap();
     assert_eq!(format!("{:?}", page.invocations), format!("{:?}", [alone]));
@@ -102,7 +102,7 @@ async fn a_page_ends_where_it_weighs_enough(back_end: BackEnd) {
         script.batch.changed.clear();
         script.keep(&invocation);
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     for order in [Order::Ascending, Order::Descending] {
         let filter = InvocationFilter::default();
         let page = journal.invocations(&filter, order, None, 10).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_page_ends_where_enough_was_looked_at(back_end: BackEnd) {
         invocation.plain_unanswered = true;
         script.keep(&invocation);
         if number % 2_000 == 1_999 || number + 1 == MANY {
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
         }
     }
     let queued = InvocationFilter { state: Some(StateName::Queued), ..InvocationFilter::default() };

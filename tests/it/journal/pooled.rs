@@ -17,9 +17,9 @@ async fn without_anything_kept_on_a_connection_it_works_the_same() {
     let mut head = None;
     for _ in 0..20 {
         let mut invocation = script.invoked("agent", b"{}");
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         script.completed(&mut invocation, b"[]");
-        head = Some(journal.commit(&script.take()).await.unwrap());
+        head = Some(journal.commit(script.take().into()).await.unwrap());
         let filter = HistoryFilter { agent: Some(identity("agent")), ..HistoryFilter::default() };
         let events = journal.history(&filter, Order::Descending, None, 3).await.unwrap().events;
         assert_eq!(events[0].position, script.position);

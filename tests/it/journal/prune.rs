@@ -1,5 +1,7 @@
 //! The oldest events go, with the invocations that were accepted there; the chain says how far.
 
+use std::sync::Arc;
+
 use agent_router::id::{Position, SessionId};
 use agent_router::journal::{
     AgentRow, Batch, Head, HistoryFilter, Journal, JournalError, Lookup, Order, Report, Verification,
@@ -45,14 +47,14 @@ async fn written(store: &Store) -> (std::sync::Arc<dyn Journal>, Script) {
     script.started();
     let mut invocation = script.invoked("agent", b"[\"FIRST\"]");
     script.logged("agent", b"\"log\"");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     script.completed(&mut invocation, b"[\"ANSWER\"]");
     script.logged("agent", b"\"log\"");
     script.invoked("agent", b"[\"SECOND\"]");
     for _ in 7..=10 {
         script.logged("agent", b"\"log\"");
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     (journal, script)
 }
 
@@ -79,7 +81,7 @@ async fn what_is_young_or_still_waited_for_stays(back_end: BackEnd) {
 
     let through = head_at(&*journal, 3).await;
     script.pruned(through);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert_eq!(prunable(&*journal, 100, 1).await, 4, "it goes on where it was");
     assert_eq!(prunable(&*journal, 4, 100).await, 0);
 }
@@ -92,7 +94,7 @@ async fn a_time_that_went_back_holds_up_what_is_behind_it(back_end: BackEnd) {
         script.started();
     }
     script.batch.events[1].at = second(1_000);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert_eq!(prunable(&*journal, 100, 100).await, 1);
     assert_eq!(prunable(&*journal, 1_001, 100).await, 4);
 }
@@ -104,7 +106,7 @@ async fn events_and_their_invocations_go_and_the_chain_says_how_far(back_end: Ba
     let invocation = first[1].invocation.unwrap();
     let through = head_at(&*journal, 3).await;
     script.pruned(through);
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
 
     assert_eq!(positions(&*journal).await, (4..=11).collect::<Vec<_>>());
     assert!(journal.invocation(invocation).await.unwrap().is_none());
@@ -129,7 +131,7 @@ async fn events_and_their_invocations_go_and_the_chain_says_how_far(back_end: Ba
     for position in [4, 5] {
         let through = head_at(&*journal, position).await;
         script.pruned(through);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
     }
     journal.close().await;
     let journal = store.open().await;
@@ -153,19 +155,19 @@ async fn what_an_agent_registered_with_is_kept(back_end: BackEnd) {
     let kept = || async { store.bytes("SELECT registration FROM agents").await };
     register(&mut script, b"first");
     script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert_eq!(kept().await, None);
     let through = head_at(&*journal, 2).await;
     script.pruned(through);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert_eq!(kept().await.as_deref(), Some(&b"first"[..]));
 
     register(&mut script, b"second");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     for position in [3, 4] {
         let through = head_at(&*journal, position).await;
         script.pruned(through);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
     }
     assert_eq!(kept().await.as_deref(), Some(&b"second"[..]), "the last one counts");
     let agents = journal.restore().await.unwrap().agents;
@@ -180,7 +182,7 @@ async fn the_index_of_eras_that_are_gone_goes_with_them(back_end: BackEnd) {
     for _ in 0..ERA + 10 {
         script.started();
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     store.indexed().await;
     let eras = || async {
         (store.integer("SELECT min(era) FROM eras").await, store.integer("SELECT min(era) FROM postings").await)
@@ -188,7 +190,7 @@ async fn the_index_of_eras_that_are_gone_goes_with_them(back_end: BackEnd) {
     for (position, era) in [(ERA - 2, 0), (ERA - 1, 1)] {
         let through = head_at(&*journal, position).await;
         script.pruned(through);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         assert_eq!(eras().await, (era, era), "pruned up to {position}");
         if let BackEnd::Sqlite = back_end {
             assert_eq!(store.integer("SELECT min(era) FROM hints").await, era, "pruned up to {position}");
@@ -201,7 +203,7 @@ async fn pruning_that_makes_no_sense_is_refused_whole(back_end: BackEnd) {
     let (journal, mut script) = written(&store).await;
     let through = head_at(&*journal, 4).await;
     script.pruned(through);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let position = script.position;
     let fifth = head_at(&*journal, 5).await;
     for (wrong, because) in [
@@ -212,11 +214,11 @@ async fn pruning_that_makes_no_sense_is_refused_whole(back_end: BackEnd) {
     ] {
         let mut script = Script::after(position);
         script.pruned(wrong);
-        let refused = journal.commit(&script.take()).await;
+        let refused = journal.commit(script.take().into()).await;
         assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{because}: {refused:?}");
         assert_eq!(positions(&*journal).await, (5..=11).collect::<Vec<_>>(), "{because}");
     }
-    journal.commit(&Batch { pruned: Some(fifth), ..Batch::default() }).await.unwrap();
+    journal.commit(Arc::new(Batch { pruned: Some(fifth), ..Batch::default() })).await.unwrap();
     let verification = journal.verify(None, None).await.unwrap();
     assert!(
         matches!(verification, Verification::Broken { position: Position(5), .. }),
@@ -237,7 +239,7 @@ async fn events_that_somebody_else_removed_are_not_taken_for_pruned(back_end: Ba
         let (journal, mut script) = written(&store).await;
         let through = head_at(&*journal, 4).await;
         script.pruned(through);
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         journal.close().await;
         store.tamper(sql).await;
         let journal = store.open().await;
@@ -256,11 +258,11 @@ async fn a_journal_is_verified_and_probed_while_it_is_pruned(back_end: BackEnd) 
     for _ in 0..5_000 {
         script.logged("agent", b"line");
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let pruning = async {
         while let Some(through) = journal.prunable(second(4_000), 97).await.unwrap() {
             script.pruned(through);
-            journal.commit(&script.take()).await.unwrap();
+            journal.commit(script.take().into()).await.unwrap();
             journal.probe().await.unwrap();
         }
     };

@@ -254,9 +254,9 @@ async fn random_batches_amount_to_what_a_model_says(back_end: BackEnd) {
         if spoilt {
             let stranger = Script::after(model.head).accepted("stranger", b"{}");
             batch.changed.push(stranger);
-            assert!(matches!(journal.commit(&batch).await, Err(JournalError::Unavailable(_))));
+            assert!(matches!(journal.commit(batch.clone().into()).await, Err(JournalError::Unavailable(_))));
         } else {
-            assert_eq!(journal.commit(&batch).await.unwrap(), journal.head().await.unwrap());
+            assert_eq!(journal.commit(batch.clone().into()).await.unwrap(), journal.head().await.unwrap());
             model.apply(&batch);
         }
         if random.random_bool(0.1) {
@@ -268,7 +268,7 @@ async fn random_batches_amount_to_what_a_model_says(back_end: BackEnd) {
                 let mut script = Script::after(model.head);
                 script.pruned(through);
                 let batch = script.take();
-                journal.commit(&batch).await.unwrap();
+                journal.commit(batch.clone().into()).await.unwrap();
                 model.apply(&batch);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use agent_router::id::Position;
@@ -25,7 +26,7 @@ async fn assert_refused(back_end: BackEnd, spoil: impl FnOnce(&mut Script)) {
     let journal = store.open().await;
     let mut script = Script::new();
     let mut invocation = script.invoked("agent", b"{}");
-    let before = journal.commit(&script.take()).await.unwrap();
+    let before = journal.commit(script.take().into()).await.unwrap();
 
     spoil(&mut script);
     script.batch.agents.push(agent_router::journal::AgentRow {
@@ -33,7 +34,7 @@ async fn assert_refused(back_end: BackEnd, spoil: impl FnOnce(&mut Script)) {
         registered: None,
         last_seen: Some(second(1)),
     });
-    let refused = journal.commit(&script.take()).await;
+    let refused = journal.commit(script.take().into()).await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
     let restored = journal.restore().await.unwrap();
     assert_eq!(restored.head, before);
@@ -42,7 +43,7 @@ async fn assert_refused(back_end: BackEnd, spoil: impl FnOnce(&mut Script)) {
 
     let mut script = Script::after(before.position);
     script.completed(&mut invocation, b"[]");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert!(matches!(journal.verify(None, None).await.unwrap(), Verification::Intact(Report { events: 2, .. })));
 }
 
@@ -89,7 +90,7 @@ async fn a_commit_whose_caller_went_away_leaves_no_open_transaction(back_end: Ba
         // reason why it may be refused, or come too late.
         let mut script = Script::after(head.position);
         script.started();
-        match journal.commit(&script.take()).await {
+        match journal.commit(script.take().into()).await {
             Ok(committed) => assert_eq!(committed, journal.head().await.unwrap()),
             Err(error @ (JournalError::Unavailable(_) | JournalError::Moved)) => {
                 journal.begin().await.unwrap();
@@ -114,7 +115,7 @@ fn large_batch(after: Position) -> Batch {
 /// Polls the commit once, so that it is under way, and drops it. It may be that quick that it is done by then; what it
 /// must not do is fail.
 pub(super) fn begin_and_leave(journal: &dyn Journal, batch: &Batch) {
-    let commit = pin!(journal.commit(batch));
+    let commit = pin!(journal.commit(Arc::new(batch.clone())));
     let polled = commit.poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Pending | Poll::Ready(Ok(_))), "{polled:?}");
 }
@@ -125,7 +126,7 @@ async fn a_closed_journal_refuses_everything(back_end: BackEnd) {
     journal.close().await;
     let mut script = Script::new();
     script.started();
-    assert!(matches!(journal.commit(&script.take()).await, Err(JournalError::Unavailable(_))));
+    assert!(matches!(journal.commit(script.take().into()).await, Err(JournalError::Unavailable(_))));
     assert!(matches!(journal.restore().await, Err(JournalError::Unavailable(_))));
     journal.close().await;
 }

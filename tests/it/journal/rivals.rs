@@ -28,7 +28,7 @@ async fn two() -> Two {
     for journal in [&one, &other] {
         let restored = journal.restore().await.unwrap();
         assert!(!restored.alone);
-        journal.commit(&Batch { nodes: vec![up(restored.node)], ..Batch::default() }).await.unwrap();
+        journal.commit(Arc::new(Batch { nodes: vec![up(restored.node)], ..Batch::default() })).await.unwrap();
     }
     Two { database, one, other }
 }
@@ -50,7 +50,7 @@ fn log_line(after: Position) -> Batch {
 
 /// Begins a turn in which the commit will not fail for another's sake.
 async fn begin_again(journal: &dyn Journal, batch: &Batch) -> News {
-    assert!(matches!(journal.commit(batch).await, Err(JournalError::Moved)));
+    assert!(matches!(journal.commit(Arc::new(batch.clone())).await, Err(JournalError::Moved)));
     journal.begin().await.unwrap().expect("somebody else has committed")
 }
 
@@ -69,11 +69,11 @@ async fn waiting(database: &Database, routers: i64) {
 #[tokio::test]
 async fn a_batch_that_came_too_late_has_changed_nothing() {
     let Two { one, other, database: _database } = two().await;
-    let head = other.commit(&log_line(Position(0))).await.unwrap();
+    let head = other.commit(log_line(Position(0)).into()).await.unwrap();
     let mut script = Script::new();
     script.invoked("agent", b"{}");
     script.batch.feed_acknowledged = Some(Position(1));
-    assert!(matches!(one.commit(&script.take()).await, Err(JournalError::Moved)));
+    assert!(matches!(one.commit(script.take().into()).await, Err(JournalError::Moved)));
     assert_eq!(one.head().await.unwrap(), head);
     let restored = one.restore().await.unwrap();
     assert_eq!((restored.head, restored.feed_acknowledged), (head, Position(0)));
@@ -83,14 +83,14 @@ async fn a_batch_that_came_too_late_has_changed_nothing() {
 #[tokio::test]
 async fn while_a_turn_is_held_others_wait_and_then_find_it_over() {
     let Two { one, other, database } = two().await;
-    let head = other.commit(&log_line(Position(0))).await.unwrap();
+    let head = other.commit(log_line(Position(0)).into()).await.unwrap();
     begin_again(&*one, &told(head.position)).await;
     let late = tokio::spawn({
         let (other, batch) = (Arc::clone(&other), log_line(head.position));
-        async move { other.commit(&batch).await }
+        async move { other.commit(batch.clone().into()).await }
     });
     waiting(&database, 1).await;
-    let head = one.commit(&log_line(head.position)).await.unwrap();
+    let head = one.commit(log_line(head.position).into()).await.unwrap();
     assert!(matches!(late.await.unwrap(), Err(JournalError::Moved)));
 
     // Without a commit it is as if there had been no turn.
@@ -98,7 +98,7 @@ async fn while_a_turn_is_held_others_wait_and_then_find_it_over() {
     assert_eq!(news.head, head.position);
     let patient = tokio::spawn({
         let (one, batch) = (Arc::clone(&one), log_line(head.position));
-        async move { one.commit(&batch).await }
+        async move { one.commit(batch.clone().into()).await }
     });
     waiting(&database, 1).await;
     other.pass().await;
@@ -113,7 +113,7 @@ async fn small_bodies_that_may_have_to_be_sent_come_with_the_news() {
     let mut script = Script::new();
     let mut small = script.invoked("agent", b"small");
     script.invoked("agent", &vec![b' '; 5000]);
-    let head = one.commit(&script.take()).await.unwrap();
+    let head = one.commit(script.take().into()).await.unwrap();
     let news = begin_again(&*other, &told(Position(0))).await;
     assert_eq!(news.invocations.len(), 2);
     assert_eq!(news.bodies, [(small.accepted, "small".into())], "what another router has accepted");
@@ -121,7 +121,7 @@ async fn small_bodies_that_may_have_to_be_sent_come_with_the_news() {
 
     let mut script = Script::after(head.position);
     let answered = script.completed(&mut small, b"answer");
-    let head = other.commit(&script.take()).await.unwrap();
+    let head = other.commit(script.take().into()).await.unwrap();
     let news = begin_again(&*one, &told(Position(0))).await;
     assert_eq!(news.bodies, [(answered, "answer".into())], "what answers a caller of this one");
     one.pass().await;
@@ -131,7 +131,7 @@ async fn small_bodies_that_may_have_to_be_sent_come_with_the_news() {
     for _ in 0..2048 {
         script.logged("agent", b"line");
     }
-    one.commit(&script.take()).await.unwrap();
+    one.commit(script.take().into()).await.unwrap();
     let news = begin_again(&*other, &told(Position(0))).await;
     assert_eq!((news.invocations.len(), news.bodies.len()), (1, 0), "whoever is far behind asks for them");
 }
@@ -143,7 +143,7 @@ async fn a_router_whose_name_another_process_has_taken_finds_its_own_row_changed
     let restored = successor.restore().await.unwrap();
     assert_eq!(restored.node.epoch, 1);
     let row = up(restored.node);
-    successor.commit(&Batch { nodes: vec![row.clone()], ..Batch::default() }).await.unwrap();
+    successor.commit(Arc::new(Batch { nodes: vec![row.clone()], ..Batch::default() })).await.unwrap();
     let news = begin_again(&*one, &told(Position(0))).await;
     assert_eq!(news.nodes.iter().find(|node| &*node.name == "node-1"), Some(&row));
     assert_eq!(row.epoch, 2);
@@ -159,7 +159,7 @@ async fn a_turn_is_confirmed_unless_another_has_committed_since_it_began() {
     one.confirm().await.unwrap();
     one.pass().await;
 
-    let head = other.commit(&log_line(Position(0))).await.unwrap();
+    let head = other.commit(log_line(Position(0)).into()).await.unwrap();
     assert!(matches!(one.confirm().await, Err(JournalError::Moved)));
     let news = one.begin().await.unwrap().expect("it is told what it did not know");
     assert_eq!(news.head, head.position);
@@ -169,7 +169,7 @@ async fn a_turn_is_confirmed_unless_another_has_committed_since_it_began() {
     assert!(matches!(one.confirm().await, Err(JournalError::Moved)), "the turn was lost with its connection");
     assert!(one.begin().await.unwrap().is_none());
     one.confirm().await.unwrap();
-    one.commit(&log_line(head.position)).await.unwrap();
+    one.commit(log_line(head.position).into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -181,10 +181,10 @@ async fn whoever_gives_up_reading_leaves_nobody_a_look_at_the_past() {
     }
     let head = one.head().await.unwrap();
     one.begin().await.unwrap();
-    let head = match one.commit(&log_line(head.position)).await {
+    let head = match one.commit(log_line(head.position).into()).await {
         Err(JournalError::Moved) => {
             one.begin().await.unwrap();
-            one.commit(&log_line(head.position)).await.unwrap()
+            one.commit(log_line(head.position).into()).await.unwrap()
         }
         committed => committed.unwrap(),
     };

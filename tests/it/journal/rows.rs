@@ -90,7 +90,7 @@ async fn an_invocation_in_every_state_comes_back_as_it_was(back_end: BackEnd) {
     for invocation in &invocations {
         script.keep(invocation);
     }
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     assert_kept(&store, &invocations).await;
 
@@ -108,7 +108,7 @@ async fn an_invocation_in_every_state_comes_back_as_it_was(back_end: BackEnd) {
     script.started();
     script.batch.changed.clone_from(&invocations);
     let journal = store.open().await;
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.close().await;
     assert_kept(&store, &invocations).await;
 }
@@ -121,7 +121,7 @@ async fn an_invocation_may_be_accepted_in_one_batch_and_finished_in_the_same(bac
     script.completed(&mut invocation, b"[]");
     script.batch.changed.clear();
     script.keep(&invocation);
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     assert!(journal.restore().await.unwrap().unsettled.is_empty());
     let found = journal.lookup(&Lookup { ids: vec![invocation.id], keys: Vec::new() }).await.unwrap();
     assert_eq!(found, [invocation]);
@@ -149,7 +149,7 @@ async fn agents_sessions_and_the_feed_come_back_as_they_were(back_end: BackEnd) 
     script.batch.agents = vec![agent("a", None, None), agent("b \"é", Some(Position(1)), Some(second(1)))];
     script.batch.sessions.clone_from(&sessions);
     script.batch.feed_acknowledged = Some(Position(1));
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     script.started();
     sessions[1].registered = Some(Position(2));
@@ -158,7 +158,7 @@ async fn agents_sessions_and_the_feed_come_back_as_they_were(back_end: BackEnd) 
     script.batch.agents = vec![agent("a", Some(Position(2)), Some(second(9)))];
     script.batch.ended = vec![sessions[0].session, fleeting.session];
     script.batch.sessions = vec![sessions[1].clone(), fleeting];
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let restored = journal.restore().await.unwrap();
     let agents = [agent("a", Some(Position(2)), Some(second(9))), agent("b \"é", Some(Position(1)), Some(second(1)))];
@@ -184,7 +184,7 @@ async fn payloads_come_back_byte_for_byte(back_end: BackEnd) {
     let mut script = Script::new();
     let mut expected: Vec<_> = payloads.iter().map(|payload| (script.logged("agent", payload), *payload)).collect();
     let without = script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     expected.rotate_left(3);
     let wanted: Vec<_> = expected.iter().map(|(position, _)| *position).chain([without, Position(4711)]).collect();
@@ -203,7 +203,7 @@ async fn an_empty_journal_says_so_and_an_empty_batch_changes_nothing(back_end: B
     let store = Store::on(back_end);
     let journal = store.open().await;
     assert_eq!(journal.head().await.unwrap(), Head { position: Position(0), hash: [0; 32] });
-    assert_eq!(journal.commit(&Batch::default()).await.unwrap(), journal.head().await.unwrap());
+    assert_eq!(journal.commit(Batch::default().into()).await.unwrap(), journal.head().await.unwrap());
     let restored = journal.restore().await.unwrap();
     assert_eq!(restored.feed_acknowledged, Position(0));
     assert!(restored.agents.is_empty() && restored.sessions.is_empty() && restored.unsettled.is_empty());
@@ -223,7 +223,7 @@ async fn a_key_leads_to_the_newest_invocation_that_has_it(back_end: BackEnd) {
     let newer = keyed(&mut script, "a", "k");
     let other_agent = keyed(&mut script, "b", "k");
     keyed(&mut script, "a", "other");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let key = |agent: &str, key: &str| (identity("caller"), identity(agent), Arc::from(key));
     let keys = vec![key("a", "k"), key("b", "k"), key("a", "K"), key("nobody", "k")];

@@ -28,7 +28,7 @@ async fn follower(database: &Database, node: &str) -> PostgresJournal {
 async fn commit_after(journal: &PostgresJournal, position: Position) -> Result<Position, JournalError> {
     let mut script = Script::after(position);
     script.started();
-    journal.commit(&script.take()).await.map(|head| head.position)
+    journal.commit(script.take().into()).await.map(|head| head.position)
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn what_others_commit_is_read_again_as_it_stands() {
     let number = one.restore().await.unwrap().node.node;
     let (stays, ends) = (session(number), session(number));
     script.batch.sessions.extend([stays.clone(), ends.clone()]);
-    one.commit(&script.take()).await.unwrap();
+    one.commit(script.take().into()).await.unwrap();
 
     // An invocation that changes without an event is news too; what became of rows in between is not.
     invocation.attempt = 3;
@@ -109,7 +109,7 @@ async fn what_others_commit_is_read_again_as_it_stands() {
     script.batch.dismissed.push(dismissed);
     script.batch.feed_acknowledged = Some(Position(1));
     one.begin().await.unwrap();
-    one.commit(&script.take()).await.unwrap();
+    one.commit(script.take().into()).await.unwrap();
 
     assert!(matches!(commit_after(&other, Position(0)).await, Err(JournalError::Moved)));
     let news = other.begin().await.unwrap().expect("there is something new");
@@ -134,7 +134,7 @@ async fn a_batch_that_changes_what_is_not_there_changes_nothing() {
     let mut script = Script::new();
     let invocation = script.accepted("agent", b"{}");
     script.batch.changed.push(invocation);
-    let refused = journal.commit(&script.take()).await;
+    let refused = journal.commit(script.take().into()).await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
     assert_eq!(journal.head().await.unwrap().position, Position(0));
     journal.begin().await.unwrap();
@@ -178,7 +178,7 @@ async fn busy_routers_share_the_journal_and_lose_no_turn_twice() {
                 let mut script = Script::after(head);
                 let invocation = script.accepted("agent", b"{}");
                 script.batch.accepted.push(invocation);
-                match journal.commit(&script.take()).await {
+                match journal.commit(script.take().into()).await {
                     Ok(new) => (head, committed, lost) = (new.position, committed + 1, 0),
                     Err(JournalError::Moved) => lost += 1,
                     Err(error) => panic!("{error}"),
@@ -246,7 +246,7 @@ async fn a_router_starts_from_what_there_is_when_its_turn_begins() {
             let invocation = script.accepted("agent", b"{}");
             script.batch.accepted.push(invocation.clone());
             one.begin().await.unwrap();
-            match one.commit(&script.take()).await {
+            match one.commit(script.take().into()).await {
                 Ok(head) => {
                     position = head.position;
                     open.push(invocation.id);

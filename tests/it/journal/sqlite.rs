@@ -20,7 +20,7 @@ async fn a_second_router_is_refused_and_a_reader_is_not() {
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
 
     match SqliteJournal::open(&store.options()).await {
         Err(JournalError::InUse(file)) => assert!(file.ends_with("journal.db"), "{file}"),
@@ -104,7 +104,7 @@ async fn a_row_that_cannot_be_is_an_error_that_names_its_column() {
         let journal = store.open().await;
         let mut script = Script::new();
         let invocation = script.invoked("agent", b"{}");
-        journal.commit(&script.take()).await.unwrap();
+        journal.commit(script.take().into()).await.unwrap();
         assert_eq!(store.tamper(sql).await, 1, "{sql}");
         match journal.lookup(&Lookup { ids: vec![invocation.id], keys: Vec::new() }).await {
             Err(JournalError::Damaged { table: "invocations", column, .. }) => assert_eq!(column, wrong, "{sql}"),
@@ -119,10 +119,10 @@ async fn a_head_that_somebody_moved_stops_the_writer() {
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     store.tamper("UPDATE journal_head SET hash = zeroblob(32)").await;
     script.started();
-    let stopped = journal.commit(&script.take()).await;
+    let stopped = journal.commit(script.take().into()).await;
     assert!(matches!(stopped, Err(JournalError::Damaged { table: "journal_head", .. })), "{stopped:?}");
 }
 
@@ -132,11 +132,11 @@ async fn a_probe_tells_whether_a_commit_would_succeed_and_leaves_no_trace() {
     let journal = store.open().await;
     let mut script = Script::new();
     script.started();
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
     journal.probe().await.unwrap();
     assert_eq!(journal.head().await.unwrap(), head);
     script.started();
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
     assert_eq!(journal.verify(None, None).await.unwrap(), intact(2, head));
 
     let mut other = store.back_door().await;
@@ -153,7 +153,7 @@ async fn a_probe_tells_whether_a_commit_would_succeed_and_leaves_no_trace() {
     // Whoever asks may go away.
     drop(tokio::time::timeout(std::time::Duration::ZERO, journal.probe()).await);
     script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     journal.probe().await.unwrap();
 
     store.tamper("INSERT INTO _sqlx_migrations VALUES (4711, 'later', CURRENT_TIMESTAMP, true, x'00', 1)").await;
@@ -169,11 +169,11 @@ async fn a_backup_is_a_journal_that_a_router_can_run_on() {
     let journal = store.open().await;
     let mut script = Script::new();
     script.invoked("agent", b"{}");
-    let head = journal.commit(&script.take()).await.unwrap();
+    let head = journal.commit(script.take().into()).await.unwrap();
     let copy = SqliteOptions { path: store.path().with_file_name("copy.db"), ..store.options() };
     backup(&store.path(), &copy.path).await.unwrap();
     script.started();
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
     let again = backup(&store.path(), &copy.path).await;
     assert!(matches!(again, Err(JournalError::Unavailable(_))), "{again:?}");
     let nowhere = backup(&store.path(), &store.path().with_file_name("missing").join("copy.db")).await;
@@ -184,7 +184,7 @@ async fn a_backup_is_a_journal_that_a_router_can_run_on() {
     assert_eq!(copied.restore().await.unwrap().unsettled.len(), 1);
     let mut script = Script::after(head.position);
     script.started();
-    copied.commit(&script.take()).await.unwrap();
+    copied.commit(script.take().into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn the_tables_name_every_kind_and_the_view_reads_well() {
     let journal = store.open().await;
     let mut script = Script::new();
     let invocation = script.invoked("agent", b"{ \"a\": 1 }");
-    journal.commit(&script.take()).await.unwrap();
+    journal.commit(script.take().into()).await.unwrap();
 
     let mut door = store.back_door().await;
     let kinds: Vec<(i64, String)> =
@@ -228,7 +228,7 @@ async fn writes_until_it_is_killed() {
             script.batch.changed.clear();
             script.keep(&invocation);
         }
-        println!("committed {}", journal.commit(&script.take()).await.unwrap().position);
+        println!("committed {}", journal.commit(script.take().into()).await.unwrap().position);
     }
 }
 
@@ -279,10 +279,10 @@ async fn a_batch_without_events_that_is_not_committed_is_not_taken_for_committed
     let batch = Batch { sessions: vec![row], ..Batch::default() };
     let mut other = store.back_door().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let refused = journal.commit(&batch).await;
+    let refused = journal.commit(batch.clone().into()).await;
     assert!(matches!(refused, Err(JournalError::Unavailable(_))), "{refused:?}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     assert!(journal.restore().await.unwrap().sessions.is_empty());
-    journal.commit(&batch).await.unwrap();
+    journal.commit(batch.clone().into()).await.unwrap();
     assert_eq!(journal.restore().await.unwrap().sessions.len(), 1);
 }

@@ -222,7 +222,7 @@ impl Driver {
     }
 
     async fn commit(&mut self, rows: &Batch) {
-        let head = self.journal.commit(rows).await.expect("the journal takes it");
+        let head = self.journal.commit(Arc::new(rows.clone())).await.expect("the journal takes it");
         assert_eq!(head.position, self.model.head);
         self.ledger.seal();
         while self.fold.head() < head.position {

@@ -1,6 +1,6 @@
 //! A journal that fails on demand.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -154,7 +154,7 @@ impl Journal for Unreliable {
         self.inner.session(id).await
     }
 
-    async fn commit(&self, batch: &Batch) -> Result<Head, JournalError> {
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Head, JournalError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         Self::while_set(&self.stalled).await;
         if self.moved.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |moved| moved.checked_sub(1)).is_ok() {

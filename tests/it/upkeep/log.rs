@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_router::clock::Clock;
@@ -121,7 +122,7 @@ async fn what_an_erasure_left_of_the_log_is_erased_when_it_is_done_again() {
         labels: found.labels.clone(),
     };
     let erased = vec![Erased { invocation: id, logs: None }];
-    journal.commit(&Batch { events: vec![event], erased, ..Batch::default() }).await.unwrap();
+    journal.commit(Arc::new(Batch { events: vec![event], erased, ..Batch::default() })).await.unwrap();
     journal.close().await;
     assert!(is_in_the_journal(&router, "subject-1"), "in the log");
     done(&router, &["journal", "erase", "--invocation", &ids[1], "--reason", "asked for"]);

@@ -1,0 +1,182 @@
+//! The connection that writes, and how far it has come: a batch is one transaction of it, and there is nothing in the file of
+//! one that failed.
+
+use bytes::Bytes;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::journal::seal::{Salts, Sealed};
+use crate::journal::sqlite::index::Tail;
+use crate::journal::sqlite::{rows, upkeep};
+use crate::journal::{Batch, Event, Head, JournalError};
+
+/// `?1`, `?2`: the head; `?3`, `?4`: where this process left it.
+pub(super) const MOVE_HEAD: &str = "
+UPDATE journal_head SET position = ?1, hash = ?2 WHERE position = ?3 AND hash = ?4";
+
+/// `?1`: the place of the last notification that the backend has.
+pub(super) const ACKNOWLEDGE: &str = "UPDATE feed SET acknowledged = ?1";
+
+/// Writes and changes nothing.
+pub(super) const TOUCH: &str = "UPDATE journal_head SET position = position";
+
+/// What a row takes of the log besides a payload, about.
+const ROW: usize = 450;
+
+/// Who writes: the name, which is hashed, and its number in `nodes`.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) code: i64,
+    pub(super) salts: Salts,
+}
+
+/// See the module. It blocks.
+#[derive(Debug)]
+pub(super) struct Connected {
+    connection: Connection,
+    node: Node,
+    head: Head,
+    tail: Tail,
+    /// A commit failed, and nobody has looked yet at what is on the disk.
+    unresolved: bool,
+}
+
+/// A batch that is on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub(super) head: Head,
+    /// What it takes of the log, about.
+    pub(super) bytes: usize,
+}
+
+/// A batch that was not seen to be written.
+#[derive(Debug)]
+pub(super) enum NotWritten {
+    /// An earlier one failed: what is on the disk has to be found out before another is tried.
+    Unresolved,
+    /// It cannot be written; nothing was changed.
+    Refused(JournalError),
+    /// SQLite failed; the head was at `before` and would be at `after` if the commit is on the disk all the same.
+    Failed { error: rusqlite::Error, before: Head, after: Head },
+}
+
+/// What keeps a transaction from being committed.
+#[derive(Debug)]
+enum Stopped {
+    Refused(JournalError),
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Stopped {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Connected {
+    pub(super) const fn new(connection: Connection, node: Node, head: Head, tail: Tail) -> Self {
+        Self { connection, node, head, tail, unresolved: false }
+    }
+
+    /// Commits the batch. The head moves on only if it is on the disk.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Written, NotWritten> {
+        if self.unresolved {
+            return Err(NotWritten::Unresolved);
+        }
+        let before = self.head;
+        let mut after = before;
+        match self.write(batch, &mut after) {
+            Ok(()) => {
+                self.head = after;
+                self.tail.committed(&batch.events);
+                Ok(Written { head: after, bytes: size(batch) })
+            }
+            Err(Stopped::Refused(error)) => Err(NotWritten::Refused(error)),
+            Err(Stopped::Failed(error)) => {
+                self.unresolved = true;
+                Err(NotWritten::Failed { error, before, after })
+            }
+        }
+    }
+
+    /// One transaction, which is taken back by whatever ends this early. `head` moves on with each event.
+    fn write(&mut self, batch: &Batch, head: &mut Head) -> Result<(), Stopped> {
+        let added = self.tail.addition(&batch.events);
+        let before = *head;
+        let transaction = begin(&mut self.connection)?;
+        let mut events = rows::Events::new(&transaction, self.node.code)?;
+        for event in &batch.events {
+            let sealed = Sealed::new(event, head, &self.node.name, self.node.salts).map_err(Stopped::Refused)?;
+            *head = sealed.head();
+            events.write(&sealed)?;
+        }
+        drop(events);
+        rows::eras(&transaction, &added.eras)?;
+        rows::postings(&transaction, &added.postings)?;
+        rows::hints(&transaction, &added.hints)?;
+        rows::agents(&transaction, &batch.agents)?;
+        rows::sessions(&transaction, &batch.sessions)?;
+        rows::ended(&transaction, &batch.ended)?;
+        rows::nodes(&transaction, &batch.nodes)?;
+        rows::accepted(&transaction, &batch.accepted)?;
+        if rows::changed(&transaction, &batch.changed)? != batch.changed.len() {
+            return Err(refused("an invocation that has changed is not in it"));
+        }
+        if let Some(position) = batch.feed_acknowledged {
+            transaction.prepare_cached(ACKNOWLEDGE)?.execute([position.0])?;
+        }
+        for erased in &batch.erased {
+            upkeep::erase(&transaction, erased)?;
+        }
+        if let Some(through) = batch.pruned
+            && !upkeep::prune(&transaction, through)?
+        {
+            return Err(refused("what is to be pruned is not there, or somebody waits for it"));
+        }
+        let moved = transaction.prepare_cached(MOVE_HEAD)?.execute((
+            head.position.0,
+            head.hash,
+            before.position.0,
+            before.hash,
+        ))?;
+        if moved != 1 {
+            return Err(Stopped::Failed(rusqlite::Error::StatementChangedRows(moved)));
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Writes, commits, and changes nothing.
+    pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
+        let transaction = begin(&mut self.connection)?;
+        transaction.prepare_cached(TOUCH)?.execute(())?;
+        transaction.commit()
+    }
+
+    /// This is what is on the disk.
+    pub(super) fn resolved(&mut self, head: Head, tail: Tail) {
+        (self.head, self.tail, self.unresolved) = (head, tail, false);
+    }
+
+    /// Lets the file go.
+    pub(super) fn close(self) -> rusqlite::Result<()> {
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+/// A transaction that is taken back unless it is committed; one that could not be taken back then is now.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+fn refused(what: &str) -> Stopped {
+    Stopped::Refused(JournalError::Unavailable(what.to_owned()))
+}
+
+/// About how much of the log a batch takes, but for what is rare.
+fn size(batch: &Batch) -> usize {
+    let event = |event: &Event| ROW + event.payload.as_ref().map_or(0, Bytes::len);
+    batch.events.iter().map(event).sum::<usize>() + (batch.accepted.len() + batch.changed.len()) * ROW
+}
