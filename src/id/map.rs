@@ -21,18 +21,19 @@ const MIXER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
+        let (words, rest) = bytes.as_chunks();
+        for &word in words {
             self.write_u64(u64::from_le_bytes(word));
+        }
+        for &byte in rest {
+            self.write_u64(byte.into());
         }
     }
 
     /// Both halves of the product: high bits of the id reach the low bits of the hash, and the other way round.
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * u128::from(MIXER);
-        let [low, high] = [product, product >> 64].map(|half| half & u128::from(u64::MAX));
-        self.0 = u64::try_from(low ^ high).unwrap_or_default();
+        let (low, high) = (self.0 ^ word).carrying_mul(MIXER, 0);
+        self.0 = low ^ high;
     }
 
     /// The length of an id, which is the same for all.

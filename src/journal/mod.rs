@@ -1,11 +1,11 @@
 //! The journal: what happened, in order, for good; and what it amounts to now.
 //!
 //! [`Journal`] is the contract that every back end keeps, and the only way to the database: nothing outside this folder
-//! names sqlx. May import `invocation`, `new_file`, `code`, `clock` and `id`.
+//! names sqlx or rusqlite. May import `invocation`, `new_file`, `code`, `clock` and `id`.
 //!
 //! The contract, which `tests/it/journal.rs` holds each back end to:
-//! - A [`Batch`] is committed whole or not at all, and is on the disk when `commit` returns. It costs a constant number
-//!   of statements, whatever its size.
+//! - A [`Batch`] is committed whole or not at all, and is on the disk when `commit` returns. It is made by a fixed
+//!   set of prepared statements, whatever is in it.
 //! - Events and the rows that they amount to are written in the same transaction, so neither is ever ahead.
 //! - Positions are contiguous from 1, and each event's hash covers the one before it ([`chain`]).
 //! - An event row is never updated, but that its payload may be erased, and removed only from the oldest on. A payload is

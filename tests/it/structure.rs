@@ -59,6 +59,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Libraries that only some modules may name.
 const BELONGS_TO: &[(&str, &[&str])] = &[
     ("sqlx", &["journal"]),
+    ("rusqlite", &["journal"]),
     ("axum", &["http", "session"]),
     ("utoipa", &["http", "record"]),
     ("utoipa_axum", &["http"]),

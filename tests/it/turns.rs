@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_router::clock::{Clock, Timestamp};
-use agent_router::id::{Identity, NodeId, SessionId};
+use agent_router::id::{Identity, NodeId, Position, SessionId};
 use agent_router::invocation::Invocation;
 use agent_router::journal::{
     EventKind, HistoryFilter, Journal, JournalError, Lookup, News, NodeStanding, Order, SessionRow, SessionStanding,
 };
-use agent_router::router::Ending;
+use agent_router::router::{Body, Ending};
 use futures_util::FutureExt;
 use serde_json::json;
 use tokio::time::timeout;
@@ -233,4 +233,31 @@ async fn a_router_that_leaves_in_an_outage_does_so_when_the_journal_is_back() {
     journal.away.store(false, Ordering::SeqCst);
     timeout(PATIENCE, finishing).await.expect("it ends").unwrap().unwrap();
     assert_eq!(journal.nodes().await.unwrap()[0].row.standing, NodeStanding::Stopped);
+}
+
+/// What an agent is delivered that registers while others commit: its body came with a look at that, and `erased` meanwhile or
+/// not.
+async fn delivered_body(erased: bool) -> (Body, Position) {
+    let stage = Stage::shared().await;
+    let invocation = queued(&stage).await;
+    let at = invocation.accepted;
+    let mut agent = stage.open("agent").await.unwrap();
+    stage.journal.no_turns.store(true, Ordering::SeqCst);
+    agent.register().await;
+    let came = News { invocations: vec![invocation], ..news(&stage).await };
+    if erased {
+        // The turn that began with the body is begun again, with another look.
+        stage.journal.hide(came.clone());
+    }
+    stage.journal.tell(News { bodies: vec![(at, "{\"came\":\"with the look\"}".into())], ..came });
+    stage.journal.no_turns.store(false, Ordering::SeqCst);
+    (agent.delivery().await.body, at)
+}
+
+#[tokio::test]
+async fn a_body_that_came_with_a_look_is_sent_unless_it_was_erased_meanwhile() {
+    let (kept, _) = delivered_body(false).await;
+    assert!(matches!(&kept, Body::Inline(body) if body.starts_with(b"{\"came\"")), "{kept:?}");
+    let (erased, at) = delivered_body(true).await;
+    assert!(matches!(erased, Body::Stored(stored) if stored == at), "it is read from the journal: {erased:?}");
 }

@@ -1,17 +1,17 @@
 //! The one writer: a batch goes to the thread that has the connection, and what comes of it is one of three answers.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use crate::id::NodeId;
-use crate::journal::seal::Salts;
-use crate::journal::sqlite::SqliteReader;
 use crate::journal::sqlite::checkpoint::Checkpoints;
 use crate::journal::sqlite::error::commit as error;
 use crate::journal::sqlite::thread::Owner;
-use crate::journal::sqlite::write::{Connected, Node, NotWritten, Written};
+use crate::journal::sqlite::write::{Connected, Doubt, Node, NotWritten, Written};
+use crate::journal::sqlite::{SqliteReader, open};
 use crate::journal::{Batch, Head, JournalError};
 
 pub(super) const ADD_NODE: &str = "INSERT INTO nodes (name) VALUES (?1) ON CONFLICT DO NOTHING";
@@ -28,21 +28,32 @@ pub(super) struct Writer {
     _lock: File,
 }
 
+/// Opens the connection that writes, and adds the router to those that did; gives back its number.
+pub(super) async fn connect(path: &Path, node: &str) -> Result<(Connection, NodeId), JournalError> {
+    let (path, node) = (path.to_owned(), node.to_owned());
+    let connect = move || {
+        let connection = open::writer(&path)?;
+        connection.execute(ADD_NODE, [&node])?;
+        let code = connection.query_row(NODE, [&node], |row| row.get(0))?;
+        Ok((connection, NodeId(code)))
+    };
+    let connected = tokio::task::spawn_blocking(connect).await;
+    let connected = connected.map_err(|_| JournalError::Unavailable("it could not be opened".to_owned()))?;
+    connected.map_err(|error: rusqlite::Error| JournalError::Unavailable(error::describe(&error)))
+}
+
 impl Writer {
+    /// The connection and the number of `node` are those of [`connect`].
     pub(super) async fn new(
         connection: Connection,
+        node: Node,
         lock: File,
-        node: &str,
-        salts: Salts,
         reader: SqliteReader,
         checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
-        let added = connection.execute(ADD_NODE, [node]);
-        let code = added.and_then(|_| connection.query_row(NODE, [node], |row| row.get(0)));
-        let code = code.map_err(|error| JournalError::Unavailable(error::describe(&error)))?;
-        let node = Node { name: node.to_owned(), code, salts };
+        let code = node.code;
         let connected = Connected::new(connection, node, reader.head().await?, reader.tail().await?);
-        Ok(Self { thread: Owner::start("journal", connected)?, reader, node: NodeId(code), checkpoints, _lock: lock })
+        Ok(Self { thread: Owner::start("journal", connected)?, reader, node: code, checkpoints, _lock: lock })
     }
 
     /// The number of this router.
@@ -54,8 +65,8 @@ impl Writer {
     pub(super) async fn commit(&mut self, batch: Arc<Batch>) -> Result<Head, JournalError> {
         self.checkpoints.admit().await?;
         let mut outcome = self.try_commit(&batch).await?;
-        if matches!(outcome, Err(NotWritten::Unresolved)) {
-            self.resolve().await?;
+        if let Err(NotWritten::Unresolved(doubt)) = outcome {
+            self.resolve(doubt).await?;
             outcome = self.try_commit(&batch).await?;
         }
         match outcome {
@@ -63,11 +74,21 @@ impl Writer {
                 self.checkpoints.committed(bytes);
                 Ok(head)
             }
-            Err(NotWritten::Unresolved) => {
+            Err(NotWritten::Refused(error)) => Err(error),
+            Err(NotWritten::Failed(error, _)) if error::is_uncertain(&error) => {
+                Err(JournalError::Uncertain(error::describe(&error)))
+            }
+            Err(NotWritten::Failed(error, doubt)) => {
+                let found = self.resolve(doubt).await?;
+                if found == doubt.before {
+                    // A batch without events leaves the head where it is; as far as anyone can see it is not there.
+                    return Err(JournalError::Unavailable(error::describe(&error)));
+                }
+                Ok(found)
+            }
+            Err(NotWritten::Unresolved(_)) => {
                 Err(JournalError::Uncertain("nobody knows what became of an earlier commit".to_owned()))
             }
-            Err(NotWritten::Refused(error)) => Err(error),
-            Err(NotWritten::Failed { error, before, after }) => self.after_failure(&error, before, after).await,
         }
     }
 
@@ -76,27 +97,15 @@ impl Writer {
         self.thread.tell(move |connected| connected.commit(&batch)).await
     }
 
-    /// Looks at what a failed commit left behind.
-    async fn after_failure(&self, error: &rusqlite::Error, before: Head, after: Head) -> Result<Head, JournalError> {
-        if error::is_uncertain(error) {
-            return Err(JournalError::Uncertain(error::describe(error)));
-        }
-        let found = self.resolve().await?;
-        if found == before {
-            // A batch without events leaves the head where it is; as far as anyone can see it is not there.
-            return Err(JournalError::Unavailable(error::describe(error)));
-        }
-        if found == after {
-            return Ok(after);
-        }
-        let what = format!("it is {found:?} and this router left it at {before:?}");
-        Err(JournalError::Damaged { table: "journal_head", column: "position", what })
-    }
-
-    /// Finds out where the journal and its index stand. Another connection is asked: it cannot see what is not committed.
-    async fn resolve(&self) -> Result<Head, JournalError> {
+    /// Finds out where a commit that failed has left the journal and its index. Another connection is asked: it cannot see what is
+    /// not committed. A head that this process has not put there stays in doubt, and nothing is written behind it.
+    async fn resolve(&self, doubt: Doubt) -> Result<Head, JournalError> {
         let uncertain = |error: JournalError| JournalError::Uncertain(error.to_string());
         let head = self.reader.head().await.map_err(uncertain)?;
+        if head != doubt.before && head != doubt.after {
+            let what = format!("it is {head:?} and this router left it at {:?}", doubt.before);
+            return Err(JournalError::Damaged { table: "journal_head", column: "position", what });
+        }
         let tail = self.reader.tail().await.map_err(uncertain)?;
         self.thread.tell(move |connected| connected.resolved(head, tail)).await?;
         Ok(head)
@@ -121,9 +130,12 @@ impl Writer {
         self.checkpoints.fold().await;
     }
 
+    /// A commit that nobody waits for any more is waited for.
     pub(super) async fn close(self) {
+        // A thread that is gone is at nothing.
+        let _ = self.thread.tell(|_| ()).await;
         self.checkpoints.close().await;
-        let closed = self.thread.end().await.map(Connected::close);
+        let closed = self.thread.end(Connected::close).await;
         if let Some(Err(error)) = &closed {
             tracing::warn!(error = error::describe(error), "the journal was not closed in good order; it is complete");
         }

@@ -17,6 +17,8 @@ const fn leaves_open(code: u32) -> bool {
 
 /// A commit that failed.
 pub(super) mod commit {
+    use rusqlite::ErrorCode;
+
     use super::leaves_open;
 
     /// Whether it is open what is on the disk.
@@ -27,6 +29,8 @@ pub(super) mod commit {
     /// The error in words that are safe to show.
     pub(in super::super) fn describe(error: &rusqlite::Error) -> String {
         match error {
+            // Its message names the file.
+            rusqlite::Error::SqliteFailure(error, _) if error.code == ErrorCode::CannotOpen => error.to_string(),
             rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
             rusqlite::Error::SqliteFailure(error, None) => error.to_string(),
             _ => "it could not be written".to_owned(),

@@ -71,6 +71,7 @@ use checkpoint::Checkpoints;
 use commit::Writer;
 use files::Files;
 use milestone::Milestone;
+use write::Node;
 
 /// How often to look for the files while nothing is committed.
 const FILES_CHECKED: Duration = Duration::from_secs(1);
@@ -118,15 +119,15 @@ impl SqliteJournal {
         let mut migrator = open::migrator(&options.path).await?;
         migration::apply(&mut migrator).await?;
         // Before the other is closed: it would be the last, and fold in a log that may be long.
-        let connection = open::writer(&options.path)?;
+        let (connection, code) = commit::connect(&options.path, &options.node).await?;
         open::close(migrator).await;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         milestone::require(&options.path, &own_reader).await?;
         let milestone = Milestone::open(&options.path)?;
         let checkpoints = Checkpoints::start(&options.path).await?;
-        let writer =
-            Writer::new(connection, lock, &options.node, options.salts, own_reader.clone(), checkpoints).await?;
+        let node = Node { name: options.node.clone(), code, salts: options.salts };
+        let writer = Writer::new(connection, node, lock, own_reader.clone(), checkpoints).await?;
         let files = Files::of(&options.path)?;
         let writer = Mutex::new(Some(writer));
         Ok(Self { files, milestone, writer, reader, own_reader })

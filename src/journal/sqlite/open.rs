@@ -42,7 +42,10 @@ pub(super) async fn migrator(path: &Path) -> Result<SqliteConnection, JournalErr
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY)
+        .pragma("cache_size", "-16384")
         .pragma("secure_delete", "on")
+        // What is sorted on the way may be what is to be erased one day.
+        .pragma("temp_store", "memory")
         .disable_statement_logging()
         .connect()
         .await
@@ -66,16 +69,13 @@ const STATEMENTS: usize = 32;
 
 /// The one connection that writes. It blocks; no two threads use it at once. Its statements number their parameters `?1`: `$1`
 /// would be a name.
-pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
-    let open = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.execute_batch(WRITING)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(connection)
-    };
-    open().map_err(|error| JournalError::Unavailable(error::commit::describe(&error)))
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch(WRITING)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
 }
 
 /// A connection that folds the write-ahead log into the file, and hardly waits for anyone.

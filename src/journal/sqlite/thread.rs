@@ -49,11 +49,11 @@ impl<T: Send + 'static> Owner<T> {
         result.await.map_err(|_| gone())
     }
 
-    /// Waits for what it is at, and takes back what it owns; nothing if it is gone.
-    pub(super) async fn end(self) -> Option<T> {
+    /// Waits for what it is at, and ends with this, which may block. Nothing comes of it if the thread is gone.
+    pub(super) async fn end<R: Send + 'static>(self, last: impl FnOnce(T) -> R + Send + 'static) -> Option<R> {
         let Self { work, thread } = self;
         drop(work);
-        tokio::task::spawn_blocking(move || thread.join().ok()).await.ok().flatten()
+        tokio::task::spawn_blocking(move || thread.join().ok().map(last)).await.ok().flatten()
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
             });
             assert_eq!(seen.await.unwrap(), number + 1);
         }
-        assert_eq!(owner.end().await.unwrap().len(), 100);
+        assert_eq!(owner.end(|owned| owned.len()).await, Some(100));
     }
 
     #[tokio::test]
@@ -84,7 +84,7 @@ mod tests {
         });
         assert!(tokio::time::timeout(std::time::Duration::from_millis(1), work).await.is_err());
         drop(go_on);
-        assert_eq!(owner.end().await, Some(1));
+        assert_eq!(owner.end(|owned| owned).await, Some(1));
     }
 
     #[tokio::test]
@@ -93,6 +93,6 @@ mod tests {
         let told = owner.tell(|()| panic!("as it is to"));
         assert!(matches!(told.await, Err(JournalError::Uncertain(_))));
         assert!(matches!(owner.tell(|()| ()).await, Err(JournalError::Uncertain(_))));
-        assert!(owner.end().await.is_none());
+        assert!(owner.end(|()| ()).await.is_none());
     }
 }

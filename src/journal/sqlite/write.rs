@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use crate::id::NodeId;
 use crate::journal::seal::{Salts, Sealed};
 use crate::journal::sqlite::index::Tail;
 use crate::journal::sqlite::{rows, upkeep};
@@ -26,7 +27,7 @@ const ROW: usize = 450;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,
-    pub(super) code: i64,
+    pub(super) code: NodeId,
     pub(super) salts: Salts,
 }
 
@@ -37,8 +38,8 @@ pub(super) struct Connected {
     node: Node,
     head: Head,
     tail: Tail,
-    /// A commit failed, and nobody has looked yet at what is on the disk.
-    unresolved: bool,
+    /// A commit failed, and nobody has found out yet what is on the disk.
+    unresolved: Option<Doubt>,
 }
 
 /// A batch that is on the disk.
@@ -49,15 +50,24 @@ pub(super) struct Written {
     pub(super) bytes: usize,
 }
 
+/// Where the head can be once a commit has failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    /// Where it was: the commit is not on the disk.
+    pub(super) before: Head,
+    /// Where it would be if the commit is on the disk all the same.
+    pub(super) after: Head,
+}
+
 /// A batch that was not seen to be written.
 #[derive(Debug)]
 pub(super) enum NotWritten {
     /// An earlier one failed: what is on the disk has to be found out before another is tried.
-    Unresolved,
+    Unresolved(Doubt),
     /// It cannot be written; nothing was changed.
     Refused(JournalError),
-    /// SQLite failed; the head was at `before` and would be at `after` if the commit is on the disk all the same.
-    Failed { error: rusqlite::Error, before: Head, after: Head },
+    /// SQLite failed.
+    Failed(rusqlite::Error, Doubt),
 }
 
 /// What keeps a transaction from being committed.
@@ -75,13 +85,13 @@ impl From<rusqlite::Error> for Stopped {
 
 impl Connected {
     pub(super) const fn new(connection: Connection, node: Node, head: Head, tail: Tail) -> Self {
-        Self { connection, node, head, tail, unresolved: false }
+        Self { connection, node, head, tail, unresolved: None }
     }
 
     /// Commits the batch. The head moves on only if it is on the disk.
     pub(super) fn commit(&mut self, batch: &Batch) -> Result<Written, NotWritten> {
-        if self.unresolved {
-            return Err(NotWritten::Unresolved);
+        if let Some(doubt) = self.unresolved {
+            return Err(NotWritten::Unresolved(doubt));
         }
         let before = self.head;
         let mut after = before;
@@ -93,8 +103,9 @@ impl Connected {
             }
             Err(Stopped::Refused(error)) => Err(NotWritten::Refused(error)),
             Err(Stopped::Failed(error)) => {
-                self.unresolved = true;
-                Err(NotWritten::Failed { error, before, after })
+                let doubt = Doubt { before, after };
+                self.unresolved = Some(doubt);
+                Err(NotWritten::Failed(error, doubt))
             }
         }
     }
@@ -104,7 +115,7 @@ impl Connected {
         let added = self.tail.addition(&batch.events);
         let before = *head;
         let transaction = begin(&mut self.connection)?;
-        let mut events = rows::Events::new(&transaction, self.node.code)?;
+        let mut events = rows::Events::new(&transaction, self.node.code.0)?;
         for event in &batch.events {
             let sealed = Sealed::new(event, head, &self.node.name, self.node.salts).map_err(Stopped::Refused)?;
             *head = sealed.head();
@@ -152,9 +163,9 @@ impl Connected {
         transaction.commit()
     }
 
-    /// This is what is on the disk.
+    /// This is what is on the disk after a commit that failed.
     pub(super) fn resolved(&mut self, head: Head, tail: Tail) {
-        (self.head, self.tail, self.unresolved) = (head, tail, false);
+        (self.head, self.tail, self.unresolved) = (head, tail, None);
     }
 
     /// Lets the file go.

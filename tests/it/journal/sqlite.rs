@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use agent_router::clock::Timestamp;
 use agent_router::id::{NodeId, Position, SessionId};
@@ -9,6 +10,7 @@ use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions, SqliteReader, 
 use agent_router::journal::{
     Batch, EventKind, Journal, JournalError, Lookup, SessionRow, SessionStanding, Verification,
 };
+use futures_util::FutureExt;
 use sqlx::Row;
 
 use super::script::{Script, identity};
@@ -122,8 +124,39 @@ async fn a_head_that_somebody_moved_stops_the_writer() {
     journal.commit(script.take().into()).await.unwrap();
     store.tamper("UPDATE journal_head SET hash = zeroblob(32)").await;
     script.started();
-    let stopped = journal.commit(script.take().into()).await;
-    assert!(matches!(stopped, Err(JournalError::Damaged { table: "journal_head", .. })), "{stopped:?}");
+    let batch = Arc::new(script.take());
+    for _ in 0..2 {
+        let stopped = journal.commit(Arc::clone(&batch)).await;
+        assert!(matches!(stopped, Err(JournalError::Damaged { table: "journal_head", .. })), "{stopped:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_any_more_is_made_or_found_out_about() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    script.started();
+    let told = journal.commit(script.take().into());
+    assert!(told.now_or_never().is_none(), "it takes a while");
+    script.started();
+    let head = journal.commit(script.take().into()).await.unwrap();
+    assert_eq!(journal.verify(None, None).await.unwrap(), intact(2, head));
+
+    store.tamper("CREATE TRIGGER stop BEFORE INSERT ON journal BEGIN SELECT raise(ABORT, 'no'); END").await;
+    script.started();
+    let batch = Arc::new(script.take());
+    assert!(journal.commit(Arc::clone(&batch)).now_or_never().is_none(), "it takes a while");
+    // It comes after it.
+    journal.probe().await.unwrap();
+    store.tamper("DROP TRIGGER stop").await;
+    let head = journal.commit(batch).await.unwrap();
+    assert_eq!(journal.verify(None, None).await.unwrap(), intact(3, head));
+
+    script.started();
+    assert!(journal.commit(script.take().into()).now_or_never().is_none(), "it takes a while");
+    journal.close().await;
+    assert_eq!(store.open().await.head().await.unwrap().position, Position(4));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A journal that fails on demand.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_router::clock::{Clock, Timestamp};
