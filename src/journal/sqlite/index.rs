@@ -24,7 +24,7 @@ const TAIL: usize = 2048;
 /// A row of `eras`.
 #[derive(Debug)]
 pub(super) struct Era {
-    pub(super) era: i64,
+    pub(super) number: i64,
     pub(super) indexed: i64,
     pub(super) first_at: Timestamp,
     pub(super) last_at: Timestamp,
@@ -118,9 +118,9 @@ impl Tail {
                 first_at = first_at.min(entry.at);
                 last_at = last_at.max(entry.at);
             }
-            let era = era(first.place);
-            added.eras.push(Era { era, indexed: last.place, first_at, last_at });
-            add_postings(&mut added.postings, &mut marks, era, entries);
+            let number = era(first.place);
+            added.eras.push(Era { number, indexed: last.place, first_at, last_at });
+            add_postings(&mut added.postings, &mut marks, number, entries);
         }
         added.hints = marks.into_rows();
         added

@@ -126,7 +126,7 @@ fn each<T>(
 
 pub(super) fn eras(connection: &Connection, eras: &[Era]) -> Result<usize> {
     each(connection, ERA, eras, |statement, row| {
-        statement.execute(params![row.era, row.indexed, row.first_at.as_micros(), row.last_at.as_micros()])
+        statement.execute(params![row.number, row.indexed, row.first_at.as_micros(), row.last_at.as_micros()])
     })
 }
 
