@@ -75,14 +75,12 @@ impl Writer {
                 Ok(head)
             }
             Err(NotWritten::Refused(error)) => Err(error),
-            Err(NotWritten::Failed(error, _)) if error::is_uncertain(&error) => {
-                Err(JournalError::Uncertain(error::describe(&error)))
-            }
-            Err(NotWritten::Failed(error, doubt)) => {
+            Err(NotWritten::Failed(why, doubt)) if doubt.is_open => Err(JournalError::Uncertain(why)),
+            Err(NotWritten::Failed(why, doubt)) => {
                 let found = self.resolve(doubt).await?;
                 if found == doubt.before {
                     // A batch without events leaves the head where it is; as far as anyone can see it is not there.
-                    return Err(JournalError::Unavailable(error::describe(&error)));
+                    return Err(JournalError::Unavailable(why));
                 }
                 Ok(found)
             }
@@ -100,6 +98,9 @@ impl Writer {
     /// Finds out where a commit that failed has left the journal and its index. Another connection is asked: it cannot see what is
     /// not committed. A head that this process has not put there stays in doubt, and nothing is written behind it.
     async fn resolve(&self, doubt: Doubt) -> Result<Head, JournalError> {
+        if doubt.is_open {
+            return Err(JournalError::Uncertain("the disk failed in an earlier commit".to_owned()));
+        }
         let uncertain = |error: JournalError| JournalError::Uncertain(error.to_string());
         let head = self.reader.head().await.map_err(uncertain)?;
         if head != doubt.before && head != doubt.after {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::id::NodeId;
 use crate::journal::seal::{Salts, Sealed};
 use crate::journal::sqlite::index::Tail;
-use crate::journal::sqlite::{rows, upkeep};
+use crate::journal::sqlite::{error, rows, upkeep};
 use crate::journal::{Batch, Event, Head, JournalError};
 
 /// `?1`, `?2`: the head; `?3`, `?4`: where this process left it.
@@ -57,6 +57,8 @@ pub(super) struct Doubt {
     pub(super) before: Head,
     /// Where it would be if the commit is on the disk all the same.
     pub(super) after: Head,
+    /// The disk failed in the middle: what is read now need not be what is on it, and nothing is written behind it.
+    pub(super) is_open: bool,
 }
 
 /// A batch that was not seen to be written.
@@ -66,8 +68,8 @@ pub(super) enum NotWritten {
     Unresolved(Doubt),
     /// It cannot be written; nothing was changed.
     Refused(JournalError),
-    /// SQLite failed.
-    Failed(rusqlite::Error, Doubt),
+    /// SQLite failed, for this reason.
+    Failed(String, Doubt),
 }
 
 /// What keeps a transaction from being committed.
@@ -103,9 +105,9 @@ impl Connected {
             }
             Err(Stopped::Refused(error)) => Err(NotWritten::Refused(error)),
             Err(Stopped::Failed(error)) => {
-                let doubt = Doubt { before, after };
+                let doubt = Doubt { before, after, is_open: error::commit::is_uncertain(&error) };
                 self.unresolved = Some(doubt);
-                Err(NotWritten::Failed(error, doubt))
+                Err(NotWritten::Failed(error::commit::describe(&error), doubt))
             }
         }
     }
