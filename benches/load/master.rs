@@ -137,6 +137,7 @@ impl Master {
             }
             self.socket.flush().await?;
         }
+        timeout(PATIENCE, self.socket.confirm()).await??;
         self.socket.close().await?;
         Ok(tally)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use crate::Failure;
 use crate::master::{Master, PATIENCE, Work};
@@ -48,6 +48,7 @@ impl Master {
             }
             self.socket.flush().await?;
         }
+        timeout(PATIENCE, self.socket.confirm()).await??;
         self.socket.close().await?;
         Ok(answers)
     }

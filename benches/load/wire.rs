@@ -27,6 +27,8 @@ pub(crate) struct Socket {
     stream: TcpStream,
     incoming: BytesMut,
     outgoing: Vec<u8>,
+    /// Frames that were read since the last Ping; `None`: there never was one.
+    since_ping: Option<u64>,
 }
 
 /// What the router sent.
@@ -47,7 +49,12 @@ impl Socket {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n{name}: {value}\r\n\r\n",
             generate_key()
         );
-        let mut socket = Self { stream, incoming: BytesMut::with_capacity(READ_BYTES), outgoing: request.into_bytes() };
+        let mut socket = Self {
+            stream,
+            incoming: BytesMut::with_capacity(READ_BYTES),
+            outgoing: request.into_bytes(),
+            since_ping: None,
+        };
         socket.flush().await?;
         socket.upgraded().await?;
         Ok(socket)
@@ -81,8 +88,14 @@ impl Socket {
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Failure> {
         while let Some((opcode, payload)) = self.next_frame()? {
             match opcode {
-                OpCode::Data(Data::Text) => return Ok(Some(Incoming::Text(payload))),
-                OpCode::Control(Control::Ping) => self.push(OpCode::Control(Control::Pong), &payload),
+                OpCode::Data(Data::Text) => {
+                    self.since_ping = self.since_ping.map(|frames| frames + 1);
+                    return Ok(Some(Incoming::Text(payload)));
+                }
+                OpCode::Control(Control::Ping) => {
+                    self.since_ping = Some(0);
+                    self.push(OpCode::Control(Control::Pong), &payload);
+                }
                 OpCode::Control(Control::Pong) => {}
                 OpCode::Control(Control::Close) => {
                     self.push(opcode, &payload);
@@ -126,6 +139,16 @@ impl Socket {
     pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
         self.stream.write_all(&self.outgoing).await?;
         self.outgoing.clear();
+        Ok(())
+    }
+
+    /// Waits for the Ping behind the last frame, and answers it: so a router knows that all was read. What sends no Pings is
+    /// not waited for.
+    pub(crate) async fn confirm(&mut self) -> Result<(), Failure> {
+        while self.since_ping.is_some_and(|frames| frames > 0) && self.receive().await? {
+            while self.next()?.is_some() {}
+            self.flush().await?;
+        }
         Ok(())
     }
 
