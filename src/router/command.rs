@@ -46,7 +46,7 @@ pub enum Command {
         /// The connection.
         session: SessionId,
         /// The frame.
-        invoke: protocol::Invoke,
+        invoke: Box<protocol::Invoke>,
     },
     /// `agent_response` or `agent_error`; not the backend's acknowledgements of its notifications.
     Answer {
@@ -127,7 +127,7 @@ pub enum Command {
         /// Which master asks.
         caller: Identity,
         /// The frame that its own socket would have sent.
-        invoke: protocol::Invoke,
+        invoke: Box<protocol::Invoke>,
     },
     /// The cancelling of an invocation over HTTP. Answered by [`super::Router::cancel`].
     HttpCancel {

@@ -28,7 +28,7 @@ impl Router {
 
     /// `POST /v1/invocations`: the same as an `agent_invoke` of this master's own socket, but that the answer is read and
     /// not sent.
-    pub async fn invoke(&self, caller: Identity, invoke: Invoke) -> Result<Taken, Declined> {
+    pub async fn invoke(&self, caller: Identity, invoke: Box<Invoke>) -> Result<Taken, Declined> {
         let bytes = invoke.body.len();
         self.admit(&caller, &invoke, bytes).await.map_err(rate_limited)?;
         match self.request(Command::HttpInvoke { caller, invoke }, bytes).await? {

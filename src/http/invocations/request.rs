@@ -133,7 +133,7 @@ impl PartialSchema for NewInvocation {
 }
 
 /// What is asked for, read by the rules of the socket's own frame.
-pub(super) fn understood(context: &Context, wishes: &Wishes, body: &JsonBody) -> Result<Invoke, Problem> {
+pub(super) fn understood(context: &Context, wishes: &Wishes, body: &JsonBody) -> Result<Box<Invoke>, Problem> {
     let object = body.object(&FIELDS.map(|(field, _)| field))?;
     check(&object)?;
     let mut frame = Members::new().text("message_type", "agent_invoke");
@@ -161,7 +161,7 @@ pub(super) fn understood(context: &Context, wishes: &Wishes, body: &JsonBody) ->
 }
 
 /// Refuses one that has a key of the router's where it would be journaled.
-fn without_keys(context: &Context, wishes: &Wishes, invoke: Invoke) -> Result<Invoke, Problem> {
+fn without_keys(context: &Context, wishes: &Wishes, invoke: Box<Invoke>) -> Result<Box<Invoke>, Problem> {
     let key = wishes.idempotency_key.as_deref().unwrap_or_default();
     let trace = wishes.traceparent.as_deref().unwrap_or_default();
     for (place, text) in [("agent_id", &*invoke.target), ("Idempotency-Key", key), ("traceparent", trace)] {

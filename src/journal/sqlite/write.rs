@@ -2,7 +2,7 @@
 //! one that failed.
 
 use bytes::Bytes;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::id::NodeId;
 use crate::journal::seal::{Salts, Sealed};
@@ -16,6 +16,10 @@ UPDATE journal_head SET position = ?1, hash = ?2 WHERE position = ?3 AND hash = 
 
 /// `?1`: the place of the last notification that the backend has.
 pub(super) const ACKNOWLEDGE: &str = "UPDATE feed SET acknowledged = ?1";
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
 
 /// Writes and changes nothing.
 pub(super) const TOUCH: &str = "UPDATE journal_head SET position = position";
@@ -97,7 +101,12 @@ impl Connected {
         }
         let before = self.head;
         let mut after = before;
-        match self.write(batch, &mut after) {
+        let written = self.write(batch, &mut after);
+        if written.is_err() {
+            // What cannot be taken back now is before the next one begins.
+            let _ = take_back(&self.connection);
+        }
+        match written {
             Ok(()) => {
                 self.head = after;
                 self.tail.committed(&batch.events);
@@ -112,41 +121,42 @@ impl Connected {
         }
     }
 
-    /// One transaction, which is taken back by whatever ends this early. `head` moves on with each event.
-    fn write(&mut self, batch: &Batch, head: &mut Head) -> Result<(), Stopped> {
+    /// One transaction, which stays open if this ends early. `head` moves on with each event.
+    fn write(&self, batch: &Batch, head: &mut Head) -> Result<(), Stopped> {
         let added = self.tail.addition(&batch.events);
         let before = *head;
-        let transaction = begin(&mut self.connection)?;
-        let mut events = rows::Events::new(&transaction, self.node.code.0)?;
+        let connection = &self.connection;
+        begin(connection)?;
+        let mut events = rows::Events::new(connection, self.node.code.0)?;
         for event in &batch.events {
             let sealed = Sealed::new(event, head, &self.node.name, self.node.salts).map_err(Stopped::Refused)?;
             *head = sealed.head();
             events.write(&sealed)?;
         }
         drop(events);
-        rows::eras(&transaction, &added.eras)?;
-        rows::postings(&transaction, &added.postings)?;
-        rows::hints(&transaction, &added.hints)?;
-        rows::agents(&transaction, &batch.agents)?;
-        rows::sessions(&transaction, &batch.sessions)?;
-        rows::ended(&transaction, &batch.ended)?;
-        rows::nodes(&transaction, &batch.nodes)?;
-        rows::accepted(&transaction, &batch.accepted)?;
-        if rows::changed(&transaction, &batch.changed)? != batch.changed.len() {
+        rows::eras(connection, &added.eras)?;
+        rows::postings(connection, &added.postings)?;
+        rows::hints(connection, &added.hints)?;
+        rows::agents(connection, &batch.agents)?;
+        rows::sessions(connection, &batch.sessions)?;
+        rows::ended(connection, &batch.ended)?;
+        rows::nodes(connection, &batch.nodes)?;
+        rows::accepted(connection, &batch.accepted)?;
+        if rows::changed(connection, &batch.changed)? != batch.changed.len() {
             return Err(refused("an invocation that has changed is not in it"));
         }
         if let Some(position) = batch.feed_acknowledged {
-            transaction.prepare_cached(ACKNOWLEDGE)?.execute([position.0])?;
+            connection.prepare_cached(ACKNOWLEDGE)?.execute([position.0])?;
         }
         for erased in &batch.erased {
-            upkeep::erase(&transaction, erased)?;
+            upkeep::erase(connection, erased)?;
         }
         if let Some(through) = batch.pruned
-            && !upkeep::prune(&transaction, through)?
+            && !upkeep::prune(connection, through)?
         {
             return Err(refused("what is to be pruned is not there, or somebody waits for it"));
         }
-        let moved = transaction.prepare_cached(MOVE_HEAD)?.execute((
+        let moved = connection.prepare_cached(MOVE_HEAD)?.execute((
             head.position.0,
             head.hash,
             before.position.0,
@@ -155,14 +165,14 @@ impl Connected {
         if moved != 1 {
             return Err(Stopped::Failed(rusqlite::Error::StatementChangedRows(moved)));
         }
-        Ok(transaction.commit()?)
+        Ok(run(connection, COMMIT)?)
     }
 
     /// Writes, commits, and changes nothing.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
-        let transaction = begin(&mut self.connection)?;
-        transaction.prepare_cached(TOUCH)?.execute(())?;
-        transaction.commit()
+        begin(&self.connection)?;
+        run(&self.connection, TOUCH)?;
+        run(&self.connection, COMMIT)
     }
 
     /// This is what is on the disk after a commit that failed.
@@ -176,12 +186,18 @@ impl Connected {
     }
 }
 
-/// A transaction that is taken back unless it is committed; one that could not be taken back then is now.
-fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
-    }
-    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute(()).map(drop)
+}
+
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    take_back(connection)?;
+    run(connection, BEGIN)
+}
+
+/// Ends a transaction that was not committed, if there is one.
+fn take_back(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.is_autocommit() { Ok(()) } else { run(connection, ROLLBACK) }
 }
 
 fn refused(what: &str) -> Stopped {

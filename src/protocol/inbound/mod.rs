@@ -61,7 +61,7 @@ pub enum Inbound {
     /// `agent_unregister`: the agent wants no more invocations.
     Unregister,
     /// `agent_invoke`.
-    Invoke(Invoke),
+    Invoke(Box<Invoke>),
     /// `agent_response` or `agent_error`.
     Answer(Answer),
     /// `agent_log`.
@@ -113,7 +113,7 @@ pub fn parse(text: &Bytes, dialect: Dialect) -> Result<Inbound, BadFrame> {
     match kind.as_deref() {
         Some(message_type::REGISTER) => register(&frame).map(Inbound::Register),
         Some(message_type::UNREGISTER) if dialect.version == Version::Two => Ok(Inbound::Unregister),
-        Some(message_type::INVOKE) => invoke::invoke(&frame, dialect).map(Inbound::Invoke),
+        Some(message_type::INVOKE) => invoke::invoke(&frame, dialect).map(|invoke| Inbound::Invoke(Box::new(invoke))),
         Some(message_type::RESPONSE) => answer(&frame, AnswerKind::Response, dialect.version).map(Inbound::Answer),
         Some(message_type::ERROR) => answer(&frame, AnswerKind::Error, dialect.version).map(Inbound::Answer),
         Some(message_type::LOG) => Ok(Inbound::Log(log(&frame))),

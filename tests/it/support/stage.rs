@@ -139,7 +139,7 @@ impl Stage {
 }
 
 /// What a master asks over HTTP: the frame that its own socket would have sent.
-pub(crate) fn invocation(agent: &str, payload: &Value, options: &Value) -> Invoke {
+pub(crate) fn invocation(agent: &str, payload: &Value, options: &Value) -> Box<Invoke> {
     let mut frame = json!({"message_type": "agent_invoke", "agent_uuid": agent, "request_payload": payload});
     for (name, value) in options.as_object().into_iter().flatten() {
         frame[name] = value.clone();

@@ -1,13 +1,13 @@
 use super::*;
 
 /// An `agent_invoke` with these fields besides an agent and a payload.
-fn invoke_with(fields: &str) -> Result<Invoke, BadFrame> {
+fn invoke_with(fields: &str) -> Result<Box<Invoke>, BadFrame> {
     let text =
         format!(r#"{{"message_type": "agent_invoke", "agent_uuid": "a", "request_payload": {{"q": 1}}{fields}}}"#);
     invoke(&text, ONE)
 }
 
-fn invoke(text: &str, dialect: Dialect) -> Result<Invoke, BadFrame> {
+fn invoke(text: &str, dialect: Dialect) -> Result<Box<Invoke>, BadFrame> {
     read(text, dialect).map(|frame| match frame {
         Inbound::Invoke(invoke) => invoke,
         other => panic!("{other:?}"),
