@@ -1,10 +1,11 @@
-/* A wall clock that can be set: CLOCK_REALTIME is the machine's, plus as many seconds as the file SHIFT_FILE says at that
- * moment; every other clock is the machine's. For LD_PRELOAD. It allocates nothing, so that an allocator may ask it. */
+/* A wall clock that can be set: CLOCK_REALTIME, by either call, is the machine's, plus as many seconds as the file SHIFT_FILE
+ * says at that moment; every other clock is the machine's. For LD_PRELOAD. It allocates nothing, so that an allocator may ask it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,17 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
         int before = errno;
         now->tv_sec += shift();
         errno = before;
+    }
+    return outcome;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec exactly;
+    (void)zone;
+    int outcome = clock_gettime(CLOCK_REALTIME, &exactly);
+    if (outcome == 0) {
+        now->tv_sec = exactly.tv_sec;
+        now->tv_usec = exactly.tv_nsec / 1000;
     }
     return outcome;
 }

@@ -1,5 +1,6 @@
 //! The index of events in a SQLite file, and the migration that makes it of what was written before.
 
+use agent_router::clock::Timestamp;
 use agent_router::id::{Position, SessionId};
 use agent_router::journal::{Batch, Detail, Head, HistoryFilter, Journal, JournalError, Order, Verification};
 use rand::Rng;
@@ -46,6 +47,12 @@ async fn eras(store: &Store, before_era: i64) -> Vec<(i64, i64, i64, i64)> {
     sqlx::query_as(sql).bind(before_era).fetch_all(&mut store.back_door().await).await.unwrap()
 }
 
+/// Where what the backend is told is.
+async fn notices(journal: &dyn Journal) -> Vec<Position> {
+    let (notices, _) = journal.feed(Position(0), Timestamp::default(), 10_000).await.unwrap();
+    notices.into_iter().map(|notice| notice.position).collect()
+}
+
 #[tokio::test]
 async fn what_was_written_before_is_indexed_as_what_is_written_now() {
     let random = &mut seeded();
@@ -56,10 +63,12 @@ async fn what_was_written_before_is_indexed_as_what_is_written_now() {
         let size = random.random_range(1..700);
         journal.commit(tale.batch(random, size).into()).await.unwrap();
     }
+    let told = notices(&*journal).await;
     journal.close().await;
 
     let old = written_before(&store).await;
     let migrated = old.open().await;
+    assert!(told.len() > 100 && notices(&*migrated).await == told, "the backend is told the same");
     // The newest era may not be in the writer's index yet.
     let whole = tale.head().0 / 4096 - 1;
     assert!(whole >= 1);

@@ -18,21 +18,26 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        Self::with(&[], None)
+        Self::with(&[], &[])
     }
 
     /// One that keeps everything in this directory.
     pub(crate) fn start_in(directory: &Path) -> Self {
-        Self::with(&[], Some(directory))
+        Self::start_as(&[("TMPDIR", directory)])
+    }
+
+    /// One with these variables in its environment.
+    pub(crate) fn start_as(environment: &[(&str, &Path)]) -> Self {
+        Self::with(&[], environment)
     }
 
     /// One with a certificate.
     pub(crate) fn start_with_tls() -> Self {
-        Self::with(&["--tls"], None)
+        Self::with(&["--tls"], &[])
     }
 
-    fn with(arguments: &[&str], directory: Option<&Path>) -> Self {
-        let (process, url, ca) = Process::start(arguments, directory);
+    fn with(arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
+        let (process, url, ca) = Process::start(arguments, environment);
         Self { process: Arc::new(Mutex::new(process)), server: Server::at(&url), ca }
     }
 
@@ -96,11 +101,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(arguments: &[&str], directory: Option<&Path>) -> (Self, String, Option<PathBuf>) {
+    pub(super) fn start(arguments: &[&str], environment: &[(&str, &Path)]) -> (Self, String, Option<PathBuf>) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres");
         let mut child = Command::new(script)
             .args(arguments)
-            .envs(directory.map(|directory| ("TMPDIR", directory)))
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // An interrupt at the terminal is for the tests; this one sees that they are gone.

@@ -33,7 +33,7 @@ pub(super) fn shared() -> &'static Server {
         if let Ok(url) = std::env::var("TEST_POSTGRES_URL") {
             return (Server::at(&url), None);
         }
-        let (process, url, _) = Process::start(&[], None);
+        let (process, url, _) = Process::start(&[], &[]);
         (Server::at(&url), Some(Mutex::new(process)))
     });
     server
