@@ -1,6 +1,8 @@
 //! Rules that sockets cannot show at will: which of two things comes first, and what piles up. The router's decisions
 //! without its I/O; the test says what comes, and when.
 
+mod answers;
+mod deliveries;
 mod operators;
 mod requests;
 

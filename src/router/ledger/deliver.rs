@@ -46,9 +46,7 @@ impl Ledger {
 
     /// Whether a new invocation would be sent at once, here or by the router that holds the agent's socket.
     pub(super) fn can_deliver_now(&self, agent: &Identity) -> bool {
-        let ready = self.ready_anywhere(agent);
-        let sends = ready.is_some_and(|session| session.node != self.node || !self.marks.shutting_down);
-        sends && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
+        self.ready_anywhere(agent).is_some() && self.tables.agent(agent).is_some_and(|agent| agent.queue.is_empty())
     }
 
     /// Sends what waits for the agents that a decision woke, as far as they take it.
@@ -92,8 +90,8 @@ impl Ledger {
         let queue = &self.tables.agent(agent)?.queue;
         let next = *queue.values().next()?;
         // A socket may be about to register; what waited for the agent is then the registered socket's. What is new
-        // and finds nothing waiting goes at once.
-        let alone = queue.len() == 1 && accepted == Some(next);
+        // and finds nothing waiting goes at once: then the newest is the first.
+        let alone = accepted == Some(next);
         (session.drain_at.is_none() || alone).then_some(next)
     }
 

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::peers::own;
-use super::world::World;
+use super::world::{World, policy};
 use crate::support::{BACKEND, command};
 
 /// Two routers and nothing that happens by chance.
@@ -48,7 +48,7 @@ impl World {
     }
 
     fn answers(&mut self, number: i64, agent: SessionId) {
-        let invoked_by = self.peers[&agent].deliveries[0].invoked_by.clone();
+        let invoked_by = self.peers.get_mut(&agent).unwrap().deliveries.remove(0).invoked_by;
         let answer = json!({"message_type": "agent_response", "invoked_by": invoked_by, "response": 1});
         self.says(number, agent, Version::One, answer);
     }
@@ -186,4 +186,23 @@ fn a_router_that_leaves_ends_its_sockets_in_the_journal() {
     assert_eq!(world.state(id), StateName::Interrupted);
     let agent = world.agent(2);
     assert_eq!(world.peers[&agent].deliveries[0].attempt, 2, "the work goes on at the other");
+}
+
+#[test]
+fn a_bare_caller_that_a_restart_cut_off_is_told_on_its_next_socket_while_that_is_made_up_for() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(1));
+    let [soon, late] = [0; 2].map(|_| world.asks(1, caller, json!({"max_attempts": 2})));
+    assert_eq!(world.peers[&agent].deliveries.len(), 2);
+    world.kill(1);
+    world.start(1);
+    let restarted = world.now;
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(1));
+    assert_eq!(world.peers[&agent].deliveries.len(), 2);
+    world.now = restarted + policy().resume_grace - Duration::from_millis(1);
+    world.answers(1, agent);
+    world.now = restarted + policy().resume_grace;
+    world.answers(1, agent);
+    let told = [soon, late].map(|id| world.peers[&caller].waits.get(&id).copied());
+    assert_eq!(told, [Some(1), None]);
 }

@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Ends a router as kill -9 does.
-    fn kill(&mut self, number: i64) {
+    pub(super) fn kill(&mut self, number: i64) {
         self.routers.remove(&number);
         self.drop_peers(number);
     }

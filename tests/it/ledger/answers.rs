@@ -1,0 +1,74 @@
+//! To which invocation an answer is, and what becomes of it.
+
+use agent_router::id::{InvocationId, SessionId};
+use agent_router::protocol::Version;
+use agent_router::router::{Effect, EndReason, Outbound};
+use serde_json::{Value, json};
+
+use super::{AGENT, CALLER, Stage, delivered, invocation};
+use crate::support::ML;
+
+impl Stage {
+    /// Answers as an agent that knows no ids does.
+    fn answer_by_name(&mut self, agent: SessionId, invoked_by: &str) -> Vec<Effect> {
+        let frame = json!({"message_type": "agent_response", "invoked_by": invoked_by, "response": 1});
+        self.send(agent, Version::One, frame)
+    }
+
+    /// What the agent is told of its answer.
+    fn fate(&mut self, agent: SessionId, invocation: InvocationId) -> String {
+        let effects = self.answer(agent, invocation);
+        let [Effect::Send { message: Outbound::Frame(frame), .. }, ..] = &effects[..] else { panic!("{effects:?}") };
+        let frame: Value = serde_json::from_slice(frame).unwrap();
+        frame["outcome"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The names by which deliveries say who asks.
+fn names(effects: &[Effect]) -> Vec<&str> {
+    let names = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { message: Outbound::Delivery(delivery), .. } => Some(delivery.invoked_by.as_str()),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn an_agent_is_told_whether_its_answer_counts() {
+    let mut stage = Stage::new();
+    let master = stage.open(ML);
+    let agent = stage.open(AGENT);
+    stage.register_v2(agent, 10);
+    let answered = delivered(&stage.invoke(master))[0];
+    assert_eq!(stage.fate(agent, answered), "accepted");
+    assert_eq!(stage.fate(agent, answered), "duplicate");
+    let cancelled = delivered(&stage.invoke(master))[0];
+    let cancel = json!({"message_type": "agent_cancel", "invocation_id": cancelled.to_string()});
+    stage.send(master, Version::One, cancel);
+    assert_eq!(stage.fate(agent, cancelled), "late");
+    assert_eq!(stage.fate(agent, InvocationId::generate()), "unknown");
+}
+
+#[test]
+fn a_plain_name_is_taken_until_the_delivery_that_carried_it_is_answered() {
+    let mut stage = Stage::new();
+    let caller = stage.open(CALLER);
+    let agent = stage.open(AGENT);
+    stage.register(agent);
+    let mut frame = invocation();
+    frame["max_attempts"] = json!(2);
+    let effects = stage.send(caller, Version::One, frame);
+    assert_eq!(names(&effects), [CALLER]);
+    let id = delivered(&effects)[0];
+    stage.receipt(agent, id);
+    stage.end(agent, EndReason::Closed);
+
+    let agent = stage.open(AGENT);
+    let again = format!("{CALLER}#{id}");
+    assert_eq!(names(&stage.register(agent)), [&again]);
+    stage.answer_by_name(agent, &again);
+    assert!(names(&stage.invoke(caller))[0].contains('#'), "the first may still be answered by the plain name");
+    stage.answer_by_name(agent, CALLER);
+    assert_eq!(stage.events.last().unwrap().invocation, Some(id));
+    assert_eq!(names(&stage.invoke(caller)), [CALLER]);
+}
