@@ -1,10 +1,14 @@
 //! Rules that sockets cannot show at will: which of two things comes first, and what piles up. The router's decisions
 //! without its I/O; the test says what comes, and when.
 
+mod admission;
 mod answers;
 mod deliveries;
+mod measures;
 mod operators;
+mod registrations;
 mod requests;
+mod starts;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -43,30 +47,20 @@ impl Stage {
 
     fn with(policy: Policy) -> Self {
         let now = Timestamp::from_micros(1_767_322_985_000_000);
-        let nothing = Restored {
-            head: Head { position: Position(0), hash: [0; 32] },
-            agents: Vec::new(),
-            sessions: Vec::new(),
-            unsettled: Vec::new(),
-            feed_acknowledged: Position(0),
-            pruned: Position(0),
-            nodes: Vec::new(),
-            node: NodeRow {
-                node: NodeId(1),
-                name: "node".into(),
-                epoch: 0,
-                standing: NodeStanding::Stopped,
-                version: "0".into(),
-                started_at: now,
-            },
-            alone: true,
-        };
-        let mut ledger = Ledger::restore(nothing, policy, Duration::from_secs(20), now);
+        let mut stage = Self::restored(nothing(now), policy, now);
+        stage.events.clear();
+        stage.batch = Batch::default();
+        stage
+    }
+
+    /// A start that finds this.
+    fn restored(found: Restored, policy: Policy, now: Timestamp) -> Self {
+        let mut ledger = Ledger::restore(found, policy, Duration::from_secs(20), now);
         let mut step = Step::default();
         ledger.boot(now, &mut step);
-        let _ = ledger.batch(&mut step);
+        let batch = ledger.batch(&mut step);
         ledger.seal();
-        Self { ledger, now, events: Vec::new(), batch: Batch::default() }
+        Self { ledger, now, events: batch.events.clone(), batch }
     }
 
     /// Takes a command; returns what leaves the router.
@@ -136,6 +130,28 @@ impl Stage {
             _ => None,
         })
         .collect()
+    }
+}
+
+/// An empty journal.
+fn nothing(now: Timestamp) -> Restored {
+    Restored {
+        head: Head { position: Position(0), hash: [0; 32] },
+        agents: Vec::new(),
+        sessions: Vec::new(),
+        unsettled: Vec::new(),
+        feed_acknowledged: Position(0),
+        pruned: Position(0),
+        nodes: Vec::new(),
+        node: NodeRow {
+            node: NodeId(1),
+            name: "node".into(),
+            epoch: 0,
+            standing: NodeStanding::Stopped,
+            version: "0".into(),
+            started_at: now,
+        },
+        alone: true,
     }
 }
 

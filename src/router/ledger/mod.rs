@@ -142,7 +142,7 @@ impl Ledger {
             epoch,
             alone: restored.alone,
             refusals: Refusals::new(policy.refusals_per_second),
-            resume_until: now + policy.resume_grace,
+            resume_until: now,
             policy,
             ping_interval,
             tables,

@@ -1,12 +1,13 @@
 //! To which invocation an answer is, and what becomes of it.
 
 use agent_router::id::{InvocationId, SessionId};
+use agent_router::invocation::{Labels, Reply};
 use agent_router::protocol::Version;
-use agent_router::router::{Effect, EndReason, Outbound};
+use agent_router::router::{AnswerRead, Command, Effect, EndReason, Found, Outbound, Step};
 use serde_json::{Value, json};
 
-use super::{AGENT, CALLER, Stage, delivered, invocation};
-use crate::support::ML;
+use super::{AGENT, CALLER, Stage, delivered, identity, invocation};
+use crate::support::{ML, command};
 
 impl Stage {
     /// Answers as an agent that knows no ids does.
@@ -71,4 +72,28 @@ fn a_plain_name_is_taken_until_the_delivery_that_carried_it_is_answered() {
     stage.answer_by_name(agent, CALLER);
     assert_eq!(stage.events.last().unwrap().invocation, Some(id));
     assert_eq!(names(&stage.invoke(caller)), [CALLER]);
+}
+
+#[test]
+fn that_an_answer_was_read_is_written_although_it_came_while_the_answer_was_being_committed() {
+    let mut stage = Stage::new();
+    let agent = stage.open(AGENT);
+    stage.register(agent);
+    let master = stage.open(ML);
+    let id = delivered(&stage.invoke(master))[0];
+    let mut step = Step::default();
+    let response = json!({"message_type": "agent_response", "invoked_by": ML, "response": 1});
+    let answer = command(agent, Version::One, &response);
+    stage.ledger.decide(&answer, &Found::default(), stage.now, &mut step);
+    let _ = stage.ledger.batch(&mut step);
+    stage.ledger.launch();
+    let read = AnswerRead { invocation: id, agent: identity(AGENT), labels: Labels::default() };
+    let delivered = Command::AnswersDelivered { session: master, answers: vec![read] };
+    let mut next = Step::default();
+    stage.ledger.decide(&delivered, &Found::default(), stage.now, &mut next);
+    stage.ledger.seal();
+    let batch = stage.ledger.batch(&mut next);
+    assert_eq!(batch.changed.iter().map(|row| (row.id, row.reply)).collect::<Vec<_>>(), [(id, Reply::None)]);
+    stage.ledger.seal();
+    assert!(stage.ledger.rows().invocations.is_empty(), "nothing can come of it any more");
 }

@@ -123,6 +123,7 @@ fn a_router_that_drains_takes_nothing_new_and_goes_on_with_the_rest() {
 
     assert_eq!((stage.drain(false), stage.drain(false)), (Verdict::Taken, Verdict::Taken));
     assert_eq!(stage.count(EventKind::NodeResumed), 1);
+    assert!(!stage.ledger.is_draining());
     stage.open("late");
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::peers::own;
 use super::world::{World, policy};
-use crate::support::{BACKEND, command};
+use crate::support::{BACKEND, ML, command};
 
 /// Two routers and nothing that happens by chance.
 fn two() -> World {
@@ -35,9 +35,22 @@ impl World {
     }
 
     fn agent(&mut self, number: i64) -> SessionId {
-        let agent = self.connect(number, own("a"));
-        self.says(number, agent, Version::One, json!({"message_type": "agent_register", "request_payload": {}}));
-        agent
+        self.registered(number, "a")
+    }
+
+    fn registered(&mut self, number: i64, name: &str) -> SessionId {
+        let socket = self.connect(number, own(name));
+        self.says(number, socket, Version::One, json!({"message_type": "agent_register", "request_payload": {}}));
+        socket
+    }
+
+    fn closes(&mut self, number: i64, session: SessionId) {
+        self.turn(number, vec![Command::End { session, reason: EndReason::Closed }]);
+    }
+
+    /// How often a socket was told the end of an invocation.
+    fn told(&self, socket: SessionId, id: InvocationId) -> u32 {
+        self.peers[&socket].waits.get(&id).copied().unwrap_or(0)
     }
 
     fn asks(&mut self, number: i64, caller: SessionId, options: Value) -> InvocationId {
@@ -203,6 +216,95 @@ fn a_bare_caller_that_a_restart_cut_off_is_told_on_its_next_socket_while_that_is
     world.answers(1, agent);
     world.now = restarted + policy().resume_grace;
     world.answers(1, agent);
-    let told = [soon, late].map(|id| world.peers[&caller].waits.get(&id).copied());
-    assert_eq!(told, [Some(1), None]);
+    assert_eq!([soon, late].map(|id| world.told(caller, id)), [1, 0]);
+}
+
+#[test]
+fn an_answer_is_sent_by_the_router_that_holds_the_socket_which_asked() {
+    let mut world = two();
+    let (asked, agent) = (world.connect(1, own(ML)), world.agent(2));
+    let id = world.asks(1, asked, json!({}));
+    let newer = world.connect(2, own(ML));
+    world.answers(2, agent);
+    world.turn(1, Vec::new());
+    assert_eq!([asked, newer].map(|socket| world.told(socket, id)), [1, 0]);
+}
+
+#[test]
+fn an_answer_does_not_wait_for_a_socket_elsewhere_that_may_be_about_to_register() {
+    let mut world = two();
+    let before = world.registered(1, "b");
+    world.closes(1, before);
+    let [older, asked] = [0; 2].map(|_| world.connect(1, own("b")));
+    let agent = world.agent(1);
+    world.now = world.now + policy().drain_delay;
+    let id = world.asks(1, asked, json!({}));
+    world.closes(1, asked);
+    let newest = world.connect(2, own("b"));
+    world.answers(1, agent);
+    assert_eq!(world.told(older, id), 1);
+    world.turn(2, Vec::new());
+    assert_eq!(world.told(newest, id), 0);
+}
+
+#[test]
+fn an_answer_is_left_to_the_router_where_its_caller_has_registered_since() {
+    let mut world = two();
+    let (asked, agent) = (world.registered(1, "b"), world.agent(1));
+    let id = world.asks(1, asked, json!({}));
+    let newer = world.registered(2, "b");
+    world.closes(1, asked);
+    world.turn(2, Vec::new());
+    assert!(world.shared.sessions[&newer].registered.is_some());
+    world.turn(1, Vec::new());
+    world.woken.clear();
+    world.answers(1, agent);
+    assert!(world.woken.contains(&NodeId(2)), "it is told to rise");
+    world.turn(2, Vec::new());
+    assert_eq!(world.told(newer, id), 1);
+}
+
+#[test]
+fn what_is_anothers_to_do_is_looked_at_a_little_later() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(2));
+    world.closes(2, agent);
+    world.now = world.now + policy().drain_delay;
+    world.turn(1, Vec::new());
+    world.asks(1, caller, json!({"ttl_ms": 3000}));
+    world.turn(2, Vec::new());
+    let over = world.now + Duration::from_secs(3);
+    let rises = |world: &mut World| [1, 2].map(|number| world.router(number).ledger.next_due());
+    assert_eq!(rises(&mut world), [Some(over), Some(over + Duration::from_millis(150))]);
+
+    let agent = world.agent(2);
+    world.turn(1, Vec::new());
+    let deadline = world.now + policy().default_deadline;
+    assert_eq!(rises(&mut world), [Some(deadline); 2], "who has its agent is as near to it");
+    world.closes(2, agent);
+}
+
+#[test]
+fn a_socket_that_another_router_has_closed_or_ended_is_waited_for_no_more() {
+    let mut world = two();
+    let other = world.agent(1);
+    let waits = world.agent(2);
+    let fresh = world.connect(2, own("a"));
+    assert!(world.router(2).ledger.next_due().is_some());
+    world.turn(1, vec![Command::Disconnect { agent: Identity::new("a").unwrap() }]);
+    world.turn(2, Vec::new());
+    let ending = [waits, fresh].map(|socket| world.peers[&socket].ending);
+    assert_eq!(ending, [Some(EndReason::Operator); 2]);
+    assert_eq!(world.router(2).ledger.next_due(), None);
+    for socket in [waits, fresh] {
+        world.closes(2, socket);
+    }
+    world.closes(1, other);
+
+    world.agent(1);
+    world.agent(2);
+    world.connect(2, own("a"));
+    world.turn(1, vec![Command::NodeLost { node: NodeId(2), epoch: 1 }]);
+    world.turn(2, Vec::new());
+    assert_eq!(world.router(2).ledger.next_due(), None);
 }

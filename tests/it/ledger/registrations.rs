@@ -1,0 +1,103 @@
+//! What registers, with what it is still at work on, and what a socket of the backend may say besides.
+
+use agent_router::auth::Principal;
+use agent_router::code::ErrorCode;
+use agent_router::id::{InvocationId, SessionId};
+use agent_router::invocation::Policy;
+use agent_router::journal::EventKind;
+use agent_router::protocol::Version;
+use agent_router::protocol::outbound::dismissal;
+use agent_router::router::{Effect, EndReason, Verdict};
+use serde_json::json;
+
+use super::{AGENT, CALLER, Stage, answers, delivered, identity, invocation};
+use crate::support::{BACKEND, ML, command};
+
+impl Stage {
+    fn register_at_work(&mut self, session: SessionId, running: &[InvocationId]) -> Vec<Effect> {
+        let running: Vec<String> = running.iter().map(ToString::to_string).collect();
+        let frame = json!({
+            "message_type": "agent_register", "protocol_version": 2, "running": running, "request_payload": {},
+        });
+        self.send(session, Version::One, frame)
+    }
+
+    fn kinds(&self) -> Vec<EventKind> {
+        self.batch.events.iter().map(|event| event.detail.kind()).collect()
+    }
+}
+
+#[test]
+fn an_agent_goes_on_with_what_it_was_sent_and_with_nothing_else() {
+    let mut stage = Stage::new();
+    let caller = stage.open(CALLER);
+    let agent = stage.open(AGENT);
+    stage.register_v2(agent, 1);
+    let running = delivered(&stage.invoke(caller))[0];
+    stage.receipt(agent, running);
+    stage.invoke(caller);
+    let waits = stage.batch.accepted[0].id;
+    stage.end(agent, EndReason::Closed);
+    let agent = stage.open(AGENT);
+    let effects = stage.register_at_work(agent, &[waits, running, running, InvocationId::generate()]);
+    assert_eq!(
+        stage.kinds(),
+        [EventKind::AgentRegistered, EventKind::InvocationStarted, EventKind::InvocationDelivered]
+    );
+    assert_eq!(delivered(&effects), [waits], "it was never sent, so nobody is at work on it");
+    assert_eq!(answers(&stage.answer(agent, running), caller), [running]);
+}
+
+#[test]
+fn what_a_registered_caller_missed_comes_when_it_registers_again() {
+    let mut stage = Stage::new();
+    let agent = stage.open(AGENT);
+    stage.register(agent);
+    let caller = stage.open(CALLER);
+    stage.register(caller);
+    let id = delivered(&stage.invoke(caller))[0];
+    stage.end(caller, EndReason::Closed);
+    stage.answer(agent, id);
+    let caller = stage.open(CALLER);
+    let effects = stage.register(caller);
+    assert_eq!(answers(&effects, caller), [id]);
+}
+
+#[test]
+fn an_agent_is_dismissed_by_an_invoke_socket_of_the_backend_alone() {
+    for (caller, own, dismissed) in [(BACKEND, false, true), (ML, false, false), (BACKEND, true, false)] {
+        let mut stage = Stage::new();
+        let agent = stage.open(AGENT);
+        stage.register(agent);
+        let principal = match own {
+            true => Principal::Own { identity: identity(caller), credential: None },
+            false => Principal::Invoke { caller: identity(caller), target: identity(AGENT) },
+        };
+        let (socket, _) = stage.open_as(&principal);
+        let mut frame = invocation();
+        stage.send(socket, Version::One, frame.clone());
+        assert_eq!(stage.kinds()[0], EventKind::InvocationAccepted);
+        frame["request_payload"] = json!({"error_message": "go"});
+        stage.send(socket, Version::One, frame);
+        let expected = if dismissed { EventKind::AgentDismissed } else { EventKind::InvocationAccepted };
+        assert_eq!(stage.kinds()[0], expected, "{caller}, own: {own}");
+    }
+}
+
+#[test]
+fn a_dismissal_says_who_dismissed_whom_and_is_no_larger_than_a_frame_may_be() {
+    let payload = json!({"error_message": "go"});
+    let largest = dismissal(payload.to_string().as_bytes()).len();
+    for (max_frame_bytes, verdict) in
+        [(largest, Verdict::Taken), (largest - 1, Verdict::Refused(ErrorCode::FrameTooLarge))]
+    {
+        let mut stage = Stage::with(Policy { max_frame_bytes, ..Policy::default() });
+        stage.open(AGENT);
+        let (socket, _) = stage.open_as(&Principal::Invoke { caller: identity(BACKEND), target: identity(AGENT) });
+        let mut frame = invocation();
+        frame["request_payload"] = payload.clone();
+        assert_eq!(stage.ask(command(socket, Version::One, &frame)).0, verdict);
+        let event = stage.events.last().unwrap();
+        assert_eq!([&event.agent, &event.caller], [&Some(identity(AGENT)), &Some(identity(BACKEND))]);
+    }
+}
