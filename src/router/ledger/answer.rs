@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::replies::send_answer;
 use super::session::Session;
+use super::tables::Waiter;
 use super::{Effect, Found, Ledger, Step, Subject};
 use crate::clock::Timestamp;
 use crate::id::{Identity, InvocationId, Position, SessionId};
@@ -169,7 +170,8 @@ impl Ledger {
         caller.is_master() || self.is_known(caller)
     }
 
-    /// A caller that never registered is made up for the end of a router, and for nothing else.
+    /// A caller that never registered is made up for the end of a router, and for nothing else. The router that holds its newest
+    /// socket decides: another may have started since, or have found out earlier, and makes up for it no more.
     pub(super) fn make_up_for(
         &self,
         asked_on: SessionId,
@@ -178,8 +180,12 @@ impl Ledger {
         now: Timestamp,
         step: &mut Step,
     ) {
-        if self.cut_off.contains(&asked_on) && now < self.resume_until {
-            self.send_to_newest(invocation, bytes, step);
+        let Some(newest) = self.tables.sessions_of(&invocation.caller).next_back() else { return };
+        if newest.node != self.node {
+            step.wake_node(newest.node);
+        } else if self.cut_off.contains(&asked_on) && now < self.resume_until {
+            let waiter = Waiter { session: newest.id, additions: invocation.additions };
+            send_answer(invocation, waiter, bytes, step);
         }
     }
 

@@ -44,17 +44,6 @@ impl Ledger {
         Some(next.id)
     }
 
-    pub(super) fn send_to_newest(&self, invocation: &Invocation, bytes: Option<Bytes>, step: &mut Step) {
-        if let Some(newest) = self.tables.sessions_of(&invocation.caller).next_back() {
-            if newest.node != self.node {
-                step.wake_node(newest.node);
-                return;
-            }
-            let waiter = Waiter { session: newest.id, additions: invocation.additions };
-            send_answer(invocation, waiter, bytes, step);
-        }
-    }
-
     /// Sends a socket what its identity missed, a page at a time: the next follows when this is confirmed.
     pub(super) fn send_owed_answers(&mut self, id: SessionId, step: &mut Step) {
         let Some(session) = self.tables.session(id).filter(|session| session.node == self.node) else { return };

@@ -220,6 +220,26 @@ fn a_bare_caller_that_a_restart_cut_off_is_told_on_its_next_socket_while_that_is
 }
 
 #[test]
+fn the_router_with_a_callers_newest_socket_is_told_whether_or_not_others_know_what_it_makes_up_for() {
+    let mut world = World::new(3, StdRng::seed_from_u64(0));
+    world.rough = false;
+    let (asked, _agent) = (world.connect(3, own("bare")), world.agent(3));
+    let id = world.asks(3, asked, json!({"max_attempts": 2}));
+    world.kill(3);
+    world.turn(1, vec![Command::NodeLost { node: NodeId(3), epoch: 1 }]);
+    world.kill(2);
+    world.start(2);
+    let (older, newest) = (world.connect(2, own("bare")), world.connect(1, own("bare")));
+    world.turn(1, Vec::new());
+    world.woken.clear();
+    world.says(2, older, Version::One, json!({"message_type": "agent_cancel", "invocation_id": id.to_string()}));
+    assert_eq!(world.state(id), StateName::Cancelled);
+    assert!(world.woken.contains(&NodeId(1)), "it is told to rise");
+    world.turn(1, Vec::new());
+    assert_eq!(world.told(newest, id), 1);
+}
+
+#[test]
 fn an_answer_is_sent_by_the_router_that_holds_the_socket_which_asked() {
     let mut world = two();
     let (asked, agent) = (world.connect(1, own(ML)), world.agent(2));
