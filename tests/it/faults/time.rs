@@ -60,14 +60,14 @@ impl Shifted {
     }
 
     /// One on a database with such a clock, in this directory.
-    async fn on_shifted(directory: &TempDir) -> (Self, Cluster) {
+    async fn on_shifted(directory: &TempDir) -> (Cluster, Self) {
         let (library, file) = (wall_clock(directory.path()), directory.path().join("clock"));
         set(&file, 0);
         // Whoever runs Postgres has to find the way.
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is this user's");
         let cluster = Cluster::start_as(&[("LD_PRELOAD", Path::new(&library)), ("SHIFT_FILE", &file)]);
         let router = Router::on(Arc::new(cluster.database()), "one", &SETTINGS).await;
-        (Self { router, file, shift: 0 }, cluster)
+        (cluster, Self { router, file, shift: 0 })
     }
 
     /// Puts the wall clock forward or back.
@@ -205,7 +205,7 @@ async fn routers_follow_the_clock_of_their_database_forward_and_never_back() {
     for cycle in 0..length.cycles {
         let mut record = Record::default();
         let directory = TempDir::new().expect("a temporary directory can be made");
-        let (mut shifted, _cluster) = Shifted::on_shifted(&directory).await;
+        let (_cluster, mut shifted) = Shifted::on_shifted(&directory).await;
         Peer::registered(&shifted.router, &away).await.leave(&shifted.router).await;
         // An hour has passed, as far as anyone can tell.
         let late =

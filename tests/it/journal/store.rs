@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent_router::id::Position;
 use agent_router::journal::postgres::{PostgresJournal, PostgresOptions};
 use agent_router::journal::sqlite::{SqliteJournal, SqliteOptions};
-use agent_router::journal::{Head, HistoryFilter, Journal, Order, Report, Salts, Verification};
+use agent_router::journal::{Head, HistoryFilter, Journal, JournalError, Order, Report, Salts, Verification};
 use agent_router::protocol::Redactor;
 use agent_router::record::event_line;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -105,7 +105,16 @@ impl Store {
         match self {
             Self::Sqlite(_) => {
                 let options = SqliteOptions { salts, ..SqliteOptions::new(self.path(), node) };
-                Arc::new(SqliteJournal::open(&options).await.unwrap())
+                let until = Instant::now() + Duration::from_secs(20);
+                loop {
+                    match SqliteJournal::open(&options).await {
+                        // A process that another test is just starting has the lock until it is another program.
+                        Err(JournalError::InUse(_)) if Instant::now() < until => {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        opened => break Arc::new(opened.unwrap()),
+                    }
+                }
             }
             Self::Postgres(database) => {
                 let options = PostgresOptions { salts, ..PostgresOptions::new(database.url(), node) };
