@@ -101,12 +101,7 @@ impl Connected {
         }
         let before = self.head;
         let mut after = before;
-        let written = self.write(batch, &mut after);
-        if written.is_err() {
-            // What cannot be taken back now is before the next one begins.
-            let _ = take_back(&self.connection);
-        }
-        match written {
+        match transact(&self.connection, || self.write(batch, &mut after)) {
             Ok(()) => {
                 self.head = after;
                 self.tail.committed(&batch.events);
@@ -121,12 +116,11 @@ impl Connected {
         }
     }
 
-    /// One transaction, which stays open if this ends early. `head` moves on with each event.
+    /// What is in the transaction. `head` moves on with each event.
     fn write(&self, batch: &Batch, head: &mut Head) -> Result<(), Stopped> {
         let added = self.tail.addition(&batch.events);
         let before = *head;
         let connection = &self.connection;
-        begin(connection)?;
         let mut events = rows::Events::new(connection, self.node.code.0)?;
         for event in &batch.events {
             let sealed = Sealed::new(event, head, &self.node.name, self.node.salts).map_err(Stopped::Refused)?;
@@ -165,14 +159,12 @@ impl Connected {
         if moved != 1 {
             return Err(Stopped::Failed(rusqlite::Error::StatementChangedRows(moved)));
         }
-        Ok(run(connection, COMMIT)?)
+        Ok(())
     }
 
     /// Writes, commits, and changes nothing.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
-        begin(&self.connection)?;
-        run(&self.connection, TOUCH)?;
-        run(&self.connection, COMMIT)
+        transact(&self.connection, || run(&self.connection, TOUCH))
     }
 
     /// This is what is on the disk after a commit that failed.
@@ -190,12 +182,19 @@ fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(statement)?.execute(()).map(drop)
 }
 
-fn begin(connection: &Connection) -> rusqlite::Result<()> {
+/// What is done in one transaction, which is taken back unless all of it succeeds.
+fn transact<E: From<rusqlite::Error>>(connection: &Connection, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
     take_back(connection)?;
-    run(connection, BEGIN)
+    run(connection, BEGIN)?;
+    let done = work().and_then(|()| Ok(run(connection, COMMIT)?));
+    if done.is_err() {
+        // What cannot be taken back now is before the next one begins.
+        let _ = take_back(connection);
+    }
+    done
 }
 
-/// Ends a transaction that was not committed, if there is one.
+/// Ends a transaction that is open, if there is one.
 fn take_back(connection: &Connection) -> rusqlite::Result<()> {
     if connection.is_autocommit() { Ok(()) } else { run(connection, ROLLBACK) }
 }

@@ -118,8 +118,8 @@ fn an_idempotency_key_is_remembered_until_its_time_is_over_and_then_the_newest_c
     let (newer, replayed) = taken(stage.ask(ask()).0);
     assert!(newer != oldest && !replayed);
     // The journal was asked before it was taken, and knows the older one alone.
-    let stale = Found::new(stage.ledger.rows().invocations.into_iter().filter(|row| row.id == oldest).collect());
-    let verdict = stage.ledger.decide(&ask(), &stale, stage.now, &mut Step::default());
+    let looked_up = Found::new(stage.ledger.rows().invocations.into_iter().filter(|row| row.id == oldest).collect());
+    let verdict = stage.ledger.decide(&ask(), &looked_up, stage.now, &mut Step::default());
     assert_eq!(taken(verdict), (newer, true));
     stage.answer(agent, newer);
     assert!(stage.ledger.rows().invocations.iter().all(|row| row.id != newer), "the journal alone has it");

@@ -218,11 +218,11 @@ fn a_refusal_is_journaled_with_whoever_it_was() {
     let refusals = stage.events.iter().chain(&step.events).skip(1);
     let named: Vec<_> =
         refusals.map(|event| (event.detail.kind(), event.agent.clone(), event.caller.clone())).collect();
-    let [asked, asker] = ["nobody", CALLER].map(|name| Some(identity(name)));
+    let [agent, caller] = ["nobody", CALLER].map(|name| Some(identity(name)));
     let expected = [
-        (EventKind::FrameRefused, None, asker.clone()),
+        (EventKind::FrameRefused, None, caller.clone()),
         (EventKind::ConnectionRefused, None, None),
-        (EventKind::InvocationRefused, asked, asker),
+        (EventKind::InvocationRefused, agent, caller),
     ];
     assert_eq!(named, expected);
 }

@@ -69,9 +69,10 @@ fn an_agent_is_dismissed_by_an_invoke_socket_of_the_backend_alone() {
         let mut stage = Stage::new();
         let agent = stage.open(AGENT);
         stage.register(agent);
-        let principal = match own {
-            true => Principal::Own { identity: identity(caller), credential: None },
-            false => Principal::Invoke { caller: identity(caller), target: identity(AGENT) },
+        let principal = if own {
+            Principal::Own { identity: identity(caller), credential: None }
+        } else {
+            Principal::Invoke { caller: identity(caller), target: identity(AGENT) }
         };
         let (socket, _) = stage.open_as(&principal);
         let mut frame = invocation();
