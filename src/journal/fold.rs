@@ -211,3 +211,6 @@ fn digest_of_request(body: &[u8]) -> Option<[u8; 32]> {
     let body: Body<'_> = serde_json::from_slice(body).ok()?;
     Some(Sha256::digest(body.request_payload.map(RawValue::get).unwrap_or_default()).into())
 }
+
+#[cfg(test)]
+mod tests;
