@@ -105,3 +105,109 @@ impl Batch {
         events.is_empty() && accepted.is_empty() && changed.is_empty() && self.is_plain()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::invocation::{Labels, Origin, Terms};
+    use crate::journal::{NodeStanding, SessionStanding};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_767_322_985_000_000);
+    const SESSION: SessionId = SessionId(Uuid::from_u128(1));
+
+    fn invocation(request_id: Option<&str>) -> Invocation {
+        Invocation::new(Order {
+            id: InvocationId(Uuid::from_u128(7)),
+            agent: Identity::new("agent").unwrap(),
+            caller: Identity::new("caller").unwrap(),
+            origin: Origin::Http,
+            home: NodeId(1),
+            additions: false,
+            accepted: Position(3),
+            accepted_at: NOW,
+            body_bytes: 2,
+            terms: Terms { ttl: Duration::ZERO, ttl_given: false, deadline: NOW, max_attempts: 1 },
+            key: None,
+            labels: Labels { request_id: request_id.map(Into::into), session_id: Some("session".into()) },
+        })
+    }
+
+    #[test]
+    fn log_lines_go_with_an_invocation_whose_request_they_name() {
+        let agent = Identity::new("agent").unwrap();
+        let lines = LogLines { agent, request_id: "request".into(), after: Position(3) };
+        for (request_id, logs) in [(Some("request"), Some(lines)), (Some(""), None), (None, None)] {
+            let named = logs.as_ref().map(|logs| Arc::clone(&logs.request_id));
+            let erased = Erased::all_of(&invocation(request_id));
+            assert_eq!(erased, Erased { invocation: InvocationId(Uuid::from_u128(7)), logs });
+            let detail = erased.detail("why".to_owned());
+            let Detail::PayloadErased { reason, request_id } = detail else { panic!("{detail:?}") };
+            assert_eq!((&*reason, request_id), ("why", named));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_plain_or_empty_if_nothing_else_is_in_it() {
+        let event = || Event {
+            position: Position(1),
+            at: NOW,
+            invocation: None,
+            agent: None,
+            caller: None,
+            detail: Detail::NodeStopped {},
+            payload: None,
+            labels: Labels::default(),
+        };
+        let agent = || AgentRow { agent: Identity::ml(), registered: None, last_seen: None };
+        let session = || SessionRow {
+            session: SESSION,
+            identity: Identity::ml(),
+            registered: None,
+            version: 1,
+            connected_at: NOW,
+            node: NodeId(1),
+            standing: SessionStanding::Live,
+            max_in_flight: 0,
+            sealed_credential: None,
+        };
+        let node = || NodeRow {
+            node: NodeId(1),
+            name: "node".into(),
+            epoch: 1,
+            standing: NodeStanding::Up,
+            version: "1".into(),
+            started_at: NOW,
+        };
+        let erased = || Erased::all_of(&invocation(None));
+        let plain = [
+            Batch { events: vec![event()], ..Batch::default() },
+            Batch { accepted: vec![invocation(None)], ..Batch::default() },
+            Batch { changed: vec![invocation(None)], ..Batch::default() },
+        ];
+        let other = [
+            Batch { agents: vec![agent()], ..Batch::default() },
+            Batch { sessions: vec![session()], ..Batch::default() },
+            Batch { ended: vec![SESSION], ..Batch::default() },
+            Batch { feed_acknowledged: Some(Position(1)), ..Batch::default() },
+            Batch { erased: vec![erased()], ..Batch::default() },
+            Batch { pruned: Some(Head::EMPTY), ..Batch::default() },
+            Batch { nodes: vec![node()], ..Batch::default() },
+            Batch { dismissed: vec![Dismissed { session: SESSION, position: Position(1) }], ..Batch::default() },
+        ];
+        // To wake somebody is nothing to commit.
+        for empty in [Batch::default(), Batch { wake: vec![NodeId(1)], ..Batch::default() }] {
+            assert!(empty.is_plain() && empty.is_empty(), "{empty:?}");
+        }
+        for batch in plain {
+            assert!(batch.is_plain() && !batch.is_empty(), "{batch:?}");
+        }
+        for batch in other {
+            assert!(!batch.is_plain() && !batch.is_empty(), "{batch:?}");
+        }
+    }
+}

@@ -181,6 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_enters_by_the_digest_of_its_salt_and_itself() {
+        let expected: [u8; 32] = Sha256::digest(b"saltpayload").into();
+        assert_eq!(payload_hash(b"salt", b"payload"), expected);
+    }
+
+    #[test]
+    fn bytes_are_two_digits_each_and_no_other_text_is_read() {
+        let bytes: [u8; 256] = std::array::from_fn(|byte| u8::try_from(byte).unwrap());
+        let text = to_hex(&bytes);
+        assert_eq!((&text[..6], &text[250..262], &text[506..]), ("000102", "7d7e7f808182", "fdfeff"));
+        assert_eq!(from_hex(&text), Some(bytes));
+        for wrong in ["", "0", "012", "01234", "0g", "g0", "0/", ":0", "0`", "0A", "é", " 1"] {
+            assert_eq!(from_hex::<1>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn every_field_counts_and_none_runs_into_the_next() {
         let variants = [
             LINK,

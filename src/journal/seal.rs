@@ -70,3 +70,80 @@ impl<'a> Sealed<'a> {
         Head { position: self.event.position, hash: self.hash }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::InvocationId;
+    use crate::invocation::Labels;
+    use crate::journal::Detail;
+
+    /// The event that follows [`NEWEST`], about everybody.
+    fn event() -> Event {
+        Event {
+            position: Position(258),
+            at: Timestamp::from_micros(6),
+            invocation: Some(InvocationId(uuid::Uuid::from_u128(7))),
+            agent: Identity::new("agent").ok(),
+            caller: Identity::new("caller").ok(),
+            detail: Detail::InvocationCompleted { attempt: 1 },
+            payload: Some(Bytes::from_static(b"payload")),
+            labels: Labels::default(),
+        }
+    }
+
+    const NEWEST: Head = Head { position: Position(257), hash: [9; 32] };
+
+    /// What is hashed of it, with this digest of its payload.
+    fn link(payload_hash: Option<&[u8]>) -> Link<'_> {
+        Link {
+            position: 258,
+            at: 6,
+            kind: 26,
+            node: "node",
+            invocation: Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]),
+            agent: Some("agent"),
+            caller: Some("caller"),
+            detail: r#"{"attempt":1}"#,
+            payload_hash,
+        }
+    }
+
+    #[test]
+    fn an_event_is_sealed_with_all_it_has_and_the_hash_before_it() {
+        let event = event();
+        let sealed = Sealed::new(&event, &NEWEST, "node", Salts::OfPosition).unwrap();
+        let salt = [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+        let digest = chain::payload_hash(&salt, b"payload");
+        let hash = link(Some(&digest)).hash(&[9; 32]);
+        assert_eq!((sealed.salt, sealed.payload_hash, sealed.hash), (Some(salt), Some(digest), hash));
+        assert_eq!(sealed.head(), Head { position: Position(258), hash });
+    }
+
+    #[test]
+    fn an_event_without_a_payload_has_no_salt() {
+        let event = Event { payload: None, ..event() };
+        let sealed = Sealed::new(&event, &NEWEST, "node", Salts::Random).unwrap();
+        assert_eq!((sealed.salt, sealed.payload_hash, sealed.hash), (None, None, link(None).hash(&[9; 32])));
+    }
+
+    #[test]
+    fn no_two_salts_are_the_same_unless_positions_are_to_be_compared() {
+        let event = event();
+        let salt = |salts| Sealed::new(&event, &NEWEST, "node", salts).unwrap().salt.unwrap();
+        assert_ne!(salt(Salts::Random), salt(Salts::Random));
+        assert_eq!(salt(Salts::OfPosition), salt(Salts::OfPosition));
+    }
+
+    #[test]
+    fn an_event_that_does_not_follow_is_not_sealed() {
+        for position in [257, 259] {
+            let event = Event { position: Position(position), ..event() };
+            let sealed = Sealed::new(&event, &NEWEST, "node", Salts::Random);
+            assert!(matches!(sealed, Err(JournalError::Unavailable(_))), "{position}");
+        }
+    }
+}

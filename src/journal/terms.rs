@@ -186,3 +186,148 @@ impl Offsets {
         (0..).step_by(64).zip(&self.0).flat_map(in_word)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL_TIME: Span = Span { first: i64::MIN, last: i64::MAX };
+
+    fn offsets(offsets: &[u16]) -> Offsets {
+        let bytes: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect();
+        Offsets::parse(&bytes).unwrap()
+    }
+
+    fn search(order: Order, first: i64, last: i64) -> Search {
+        Search::new(vec![Term::Agent("a")], &[], order, Span { first, last }, ALL_TIME)
+    }
+
+    fn owned(texts: &[&str]) -> Vec<String> {
+        texts.iter().copied().map(str::to_owned).collect()
+    }
+
+    /// Between which eras it asks next, and for how many.
+    fn asks(search: &Search) -> Option<(i64, i64, i64)> {
+        search.step().map(|step| (step.eras.first, step.eras.last, step.limit))
+    }
+
+    #[test]
+    fn each_term_is_a_letter_and_a_value() {
+        let terms = [
+            (Term::Agent("x"), "ax"),
+            (Term::Caller("x"), "cx"),
+            (Term::Kind(EventKind::InvocationAccepted), "k20"),
+            (Term::RequestId("x"), "rx"),
+            (Term::SessionId("x"), "sx"),
+        ];
+        for (term, text) in terms {
+            assert_eq!(term.text(), text);
+        }
+    }
+
+    #[test]
+    fn a_filter_asks_for_all_that_it_names_the_rarest_first() {
+        let (agent, caller) = (Identity::new("a").ok(), Identity::new("c").ok());
+        let (request_id, session_id) = (Some("r".to_owned()), Some("s".to_owned()));
+        let named = [Term::RequestId("r"), Term::SessionId("s"), Term::Agent("a"), Term::Caller("c")];
+        let of_invocations = InvocationFilter {
+            agent: agent.clone(),
+            caller: caller.clone(),
+            request_id: request_id.clone(),
+            session_id: session_id.clone(),
+            ..InvocationFilter::default()
+        };
+        assert_eq!(super::of_invocations(&of_invocations), named);
+        assert_eq!(super::of_invocations(&InvocationFilter::default()), []);
+        let of_events = HistoryFilter { agent, caller, request_id, session_id, ..HistoryFilter::default() };
+        assert_eq!(super::of_events(&of_events), named);
+        assert_eq!(
+            super::of_events(&HistoryFilter { agent: None, session_id: None, ..of_events }),
+            [named[0], named[3]]
+        );
+    }
+
+    #[test]
+    fn one_kind_is_a_term_and_several_are_not() {
+        let (first, last) = (EventKind::NodeStarted, EventKind::NodeStopped);
+        for (kinds, terms, of_kinds) in [
+            (&[][..], vec!["ra"], vec![]),
+            (&[first], vec!["ra", "k1"], vec![]),
+            (&[first, last], vec!["ra"], vec!["k1", "k2"]),
+        ] {
+            let search = Search::new(vec![Term::RequestId("a")], kinds, Order::Ascending, Span::EMPTY, ALL_TIME);
+            assert_eq!((search.terms, search.kinds), (owned(&terms), owned(&of_kinds)));
+        }
+    }
+
+    #[test]
+    fn an_era_has_its_places_and_no_other() {
+        let places = [-1, 0, ERA - 1, ERA, 2 * ERA - 1, 2 * ERA];
+        assert_eq!(places.map(era), [-1, 0, 0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn places_are_found_in_order_between_the_first_and_the_last() {
+        let mut search = search(Order::Ascending, ERA + 3, 4 * ERA + 5);
+        assert_eq!((search.order(), asks(&search)), (Order::Ascending, Some((1, 4, 1))));
+        assert_eq!(search.found(&[(1, offsets(&[4095, 4, 3, 2]))]), [ERA + 3, ERA + 4, 2 * ERA - 1]);
+        assert_eq!(asks(&search), Some((2, 4, 2)));
+        // An era may have each term, and no place that has them all.
+        assert_eq!(search.found(&[(2, offsets(&[])), (3, offsets(&[1, 0]))]), [3 * ERA, 3 * ERA + 1]);
+        assert_eq!(asks(&search), Some((4, 4, 4)));
+        assert_eq!(search.found(&[(4, offsets(&[0, 5, 6]))]), [4 * ERA, 4 * ERA + 5]);
+        assert_eq!(asks(&search), None);
+    }
+
+    #[test]
+    fn places_are_found_from_the_last_to_the_first_too() {
+        let mut search = search(Order::Descending, ERA + 3, 4 * ERA + 5);
+        assert_eq!((search.order(), asks(&search)), (Order::Descending, Some((1, 4, 1))));
+        assert_eq!(search.found(&[(4, offsets(&[0, 5, 6]))]), [4 * ERA + 5, 4 * ERA]);
+        assert_eq!(asks(&search), Some((1, 3, 2)));
+        let eras = [(3, offsets(&[1, 4095])), (2, offsets(&[7]))];
+        assert_eq!(search.found(&eras), [4 * ERA - 1, 3 * ERA + 1, 2 * ERA + 7]);
+        assert_eq!(asks(&search), Some((1, 1, 4)));
+        assert_eq!(search.found(&[(1, offsets(&[2, 3, 4095]))]), [2 * ERA - 1, ERA + 3]);
+        assert_eq!(asks(&search), None);
+    }
+
+    #[test]
+    fn more_eras_are_asked_for_each_time_until_there_are_fewer() {
+        let mut search = search(Order::Ascending, 0, i64::MAX);
+        for (asked, next) in [(1, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 64), (64, 64)] {
+            let (first, _, limit) = asks(&search).unwrap();
+            assert_eq!(limit, asked);
+            let eras: Vec<_> = (first..first + limit).map(|era| (era, offsets(&[]))).collect();
+            assert!(search.found(&eras).is_empty());
+            assert_eq!(asks(&search).map(|(first, _, limit)| (first, limit)), Some((first + asked, next)));
+        }
+        let (first, ..) = asks(&search).unwrap();
+        let fewer: Vec<_> = (first..first + 63).map(|era| (era, Offsets::ALL)).collect();
+        assert_eq!(search.found(&fewer).len(), 63 * 4096);
+        assert_eq!(asks(&search), None);
+        assert_eq!(asks(&self::search(Order::Ascending, 5, 4)), None);
+    }
+
+    #[test]
+    fn offsets_are_kept_as_a_set_and_what_is_none_is_damage() {
+        let some = [4095, 0, 64, 63, 1, 65, 127, 128, 2048];
+        let mut sorted = some.map(i64::from);
+        sorted.sort_unstable();
+        let listed = |offsets: &Offsets| offsets.iter().collect::<Vec<_>>();
+        assert_eq!(listed(&offsets(&some)), sorted);
+        assert_eq!(offsets(&[7, 7, 7]), offsets(&[7]));
+        assert_eq!(listed(&Offsets::ALL), (0..ERA).collect::<Vec<_>>());
+
+        let mut both = offsets(&some);
+        both.keep(&offsets(&[2, 64, 128, 129, 4095]));
+        assert_eq!(listed(&both), [64, 128, 4095]);
+        both.keep(&Offsets::ALL);
+        assert_eq!(listed(&both), [64, 128, 4095]);
+
+        for damaged in [&[0x10, 0][..], &[0xff, 0xff], &[0], &[0, 1, 2]] {
+            let error = Offsets::parse(damaged).unwrap_err();
+            assert!(matches!(error, JournalError::Damaged { table: "postings", column: "offsets", .. }), "{error}");
+        }
+    }
+}
