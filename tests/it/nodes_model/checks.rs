@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Every router goes by the rows that the journal has.
-    fn compare(&self) {
+    pub(super) fn compare(&self) {
         let mut journal: Vec<Invocation> = self.shared.unsettled();
         journal.sort_by_key(|row| row.id);
         for (number, router) in &self.routers {

@@ -18,7 +18,15 @@ use crate::support::{BACKEND, ML, command};
 
 /// Two routers and nothing that happens by chance.
 fn two() -> World {
-    let mut world = World::new(2, StdRng::seed_from_u64(0));
+    some(2)
+}
+
+fn three() -> World {
+    some(3)
+}
+
+fn some(routers: i64) -> World {
+    let mut world = World::new(routers, StdRng::seed_from_u64(0));
     world.rough = false;
     world
 }
@@ -64,6 +72,14 @@ impl World {
         let invoked_by = self.peers.get_mut(&agent).unwrap().deliveries.remove(0).invoked_by;
         let answer = json!({"message_type": "agent_response", "invoked_by": invoked_by, "response": 1});
         self.says(number, agent, Version::One, answer);
+    }
+
+    /// More happens there than another can follow commit by commit.
+    fn bustles(&mut self, number: i64) {
+        let socket = self.connect(number, own("loud"));
+        for _ in 0..30 {
+            self.says(number, socket, Version::One, json!({"message_type": "agent_log", "log_message": "so"}));
+        }
     }
 
     fn state(&self, id: InvocationId) -> StateName {
@@ -221,8 +237,7 @@ fn a_bare_caller_that_a_restart_cut_off_is_told_on_its_next_socket_while_that_is
 
 #[test]
 fn the_router_with_a_callers_newest_socket_is_told_whether_or_not_others_know_what_it_makes_up_for() {
-    let mut world = World::new(3, StdRng::seed_from_u64(0));
-    world.rough = false;
+    let mut world = three();
     let (asked, _agent) = (world.connect(3, own("bare")), world.agent(3));
     let id = world.asks(3, asked, json!({"max_attempts": 2}));
     world.kill(3);
@@ -305,6 +320,19 @@ fn what_is_anothers_to_do_is_looked_at_a_little_later() {
 }
 
 #[test]
+fn what_is_its_own_is_looked_at_when_it_is_due_although_something_of_anothers_was_due_before() {
+    let mut world = two();
+    let (caller, other) = (world.connect(1, own("bare")), world.connect(2, own("other")));
+    let agent = world.agent(2);
+    world.closes(2, agent);
+    world.now = world.now + policy().drain_delay;
+    world.turn(1, Vec::new());
+    world.asks(1, caller, json!({"ttl_ms": 3000}));
+    world.asks(2, other, json!({"ttl_ms": 3100}));
+    assert_eq!(world.router(2).ledger.next_due(), Some(world.now + Duration::from_millis(3100)));
+}
+
+#[test]
 fn a_socket_that_another_router_has_closed_or_ended_is_waited_for_no_more() {
     let mut world = two();
     let other = world.agent(1);
@@ -327,4 +355,136 @@ fn a_socket_that_another_router_has_closed_or_ended_is_waited_for_no_more() {
     world.turn(1, vec![Command::NodeLost { node: NodeId(2), epoch: 1 }]);
     world.turn(2, Vec::new());
     assert_eq!(world.router(2).ledger.next_due(), None);
+}
+
+#[test]
+fn a_router_that_missed_much_goes_by_what_is_there_now_and_asks_how_the_rest_has_ended() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(2));
+    let [ends, waits] = [0; 2].map(|_| world.asks(1, caller, json!({})));
+    let (stays, goes) = (world.registered(1, "b"), world.registered(2, "c"));
+    world.turn(2, Vec::new());
+    world.turn(1, Vec::new());
+    world.closes(2, goes);
+    world.answers(2, agent);
+    world.bustles(2);
+    assert_eq!([ends, waits].map(|id| world.told(caller, id)), [0, 0]);
+
+    world.turn(1, Vec::new());
+    world.compare();
+    assert_eq!([ends, waits].map(|id| world.told(caller, id)), [1, 0]);
+    assert_eq!([caller, stays].map(|socket| world.peers[&socket].ending), [None; 2]);
+    assert_eq!(world.count(EventKind::NodeReturned), 0, "nobody has taken it for lost");
+}
+
+#[test]
+fn a_router_that_missed_much_makes_up_for_the_loss_of_another_all_the_same() {
+    let mut world = three();
+    let (asked, agent) = (world.connect(3, own("bare")), world.agent(2));
+    let id = world.asks(3, asked, json!({}));
+    world.turn(2, Vec::new());
+    world.kill(3);
+    world.turn(1, vec![Command::NodeLost { node: NodeId(3), epoch: 1 }]);
+    let newest = world.connect(1, own("bare"));
+    world.answers(2, agent);
+    world.bustles(2);
+    assert_eq!(world.told(newest, id), 0);
+    world.turn(1, Vec::new());
+    assert_eq!(world.told(newest, id), 1);
+}
+
+#[test]
+fn what_a_router_cut_off_by_starting_anew_is_made_up_for_by_the_others() {
+    let mut world = two();
+    let (asked, agent) = (world.connect(2, own("bare")), world.agent(1));
+    let id = world.asks(2, asked, json!({}));
+    world.turn(1, Vec::new());
+    world.kill(2);
+    world.start(2);
+    let newest = world.connect(1, own("bare"));
+    world.answers(1, agent);
+    assert_eq!(world.told(newest, id), 1);
+}
+
+#[test]
+fn the_loss_of_one_router_is_still_made_up_for_when_another_is_lost() {
+    for (early, told) in [(Duration::from_millis(1), 1), (Duration::ZERO, 0)] {
+        let mut world = three();
+        let (asked, agent) = (world.connect(2, own("bare")), world.agent(1));
+        let id = world.asks(2, asked, json!({}));
+        world.connect(3, own("bare"));
+        world.turn(1, Vec::new());
+        let second = world.now + policy().resume_grace - early;
+        for (number, lost) in [(2, world.now), (3, second)] {
+            world.now = lost;
+            world.kill(number);
+            world.turn(1, vec![Command::NodeLost { node: NodeId(number), epoch: 1 }]);
+        }
+        let newest = world.connect(1, own("bare"));
+        world.answers(1, agent);
+        assert_eq!(world.told(newest, id), told, "{early:?} before it is over");
+    }
+}
+
+#[test]
+fn the_life_of_a_router_that_was_not_heard_of_is_lost_and_no_other() {
+    let mut world = three();
+    let [older, newest] = [1, 3].map(|number| world.connect(number, own(BACKEND)));
+    world.turn(1, Vec::new());
+    assert_eq!([1, 3].map(|number| world.router(number).feed), [None, Some(newest)]);
+    world.kill(3);
+    world.woken.clear();
+    world.turn(1, vec![Command::NodeLost { node: NodeId(3), epoch: 1 }]);
+    let standing = |world: &World| [1, 2, 3].map(|number| world.shared.nodes[&NodeId(number)].standing);
+    assert_eq!(standing(&world), [NodeStanding::Up, NodeStanding::Up, NodeStanding::Lost]);
+    assert_eq!(world.woken.iter().collect::<Vec<_>>(), [&NodeId(2)], "who is left is told to rise");
+    assert_eq!(world.router(1).feed, Some(older), "the backend is told things by its next socket");
+
+    world.start(3);
+    world.turn(1, vec![Command::NodeLost { node: NodeId(3), epoch: 1 }]);
+    assert_eq!(standing(&world), [NodeStanding::Up; 3], "it has started anew since");
+}
+
+#[test]
+fn whoever_waits_too_long_for_a_socket_elsewhere_ends_that_one_alone() {
+    let mut world = two();
+    let [older, others] = ["a", "b"].map(|name| world.registered(1, name));
+    let unregistered = world.connect(1, own("a"));
+    let newest = world.registered(2, "a");
+    world.now = world.now + Duration::from_secs(1);
+    world.registered(2, "b");
+    world.now = world.now + Duration::from_secs(1);
+    world.turn(2, Vec::new());
+    let is_there = [older, others, unregistered].map(|socket| world.shared.sessions.contains_key(&socket));
+    assert_eq!(is_there, [false, true, true]);
+    assert!(world.shared.sessions[&newest].registered.is_some());
+}
+
+#[test]
+fn a_socket_of_its_own_router_is_waited_for_however_long_it_takes_to_close() {
+    let mut world = two();
+    let here = world.registered(2, "a");
+    let there = world.registered(1, "a");
+    world.turn(2, vec![Command::Disconnect { agent: Identity::new("a").unwrap() }]);
+    let newest = world.registered(2, "a");
+    world.now = world.now + Duration::from_secs(2);
+    world.turn(2, Vec::new());
+    let is_there = [here, there].map(|socket| world.shared.sessions.contains_key(&socket));
+    assert_eq!(is_there, [true, false]);
+    assert!(world.shared.sessions[&newest].registered.is_none());
+    assert_eq!(world.router(2).ledger.next_due(), None, "it does not rise for that again");
+    world.closes(2, here);
+    assert!(world.shared.sessions[&newest].registered.is_some());
+}
+
+#[test]
+fn a_socket_that_the_journal_has_ended_is_told_nothing_more() {
+    let mut world = two();
+    let (caller, agent) = (world.connect(1, own("bare")), world.agent(2));
+    let id = world.asks(1, caller, json!({}));
+    world.turn(2, vec![Command::NodeLost { node: NodeId(1), epoch: 1 }]);
+    world.answers(2, agent);
+    assert_eq!(world.state(id), StateName::Completed);
+    world.turn(1, Vec::new());
+    assert_eq!(world.told(caller, id), 0);
 }
