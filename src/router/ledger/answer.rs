@@ -97,16 +97,20 @@ impl Ledger {
         }
     }
 
-    /// The invocation that an answer is to, if it was ever delivered to this agent, and whether no other answer to it will be
-    /// told by the plain name: this one was, or its agent names invocations.
+    /// The invocation that an answer is to, if it was ever delivered to this agent, and whether it is the answer to the delivery
+    /// that carried the plain name. One that names the invocation need not be: the agent may have been sent it a second time
+    /// before it had registered, without an id and under the plain name, and answer that as well.
     fn answered(&self, agent: &Identity, answer: &Answer, found: &Found) -> Option<(Invocation, bool)> {
         let get = |id: InvocationId| {
             self.stored(id, found).filter(|invocation| invocation.agent == *agent && invocation.attempt > 0).cloned()
         };
-        if let Some(id) = answer.invocation_id {
-            return get(id).map(|invocation| (invocation, true));
-        }
         let token = answer.invoked_by.as_str();
+        if let Some(id) = answer.invocation_id {
+            return get(id).map(|invocation| {
+                let is_plain = invocation.plain_invoked_by() == token;
+                (invocation, is_plain)
+            });
+        }
         if let Some((plain, id)) = id_in_token(token)
             && let Some(invocation) = get(id)
             && invocation.plain_invoked_by() == plain

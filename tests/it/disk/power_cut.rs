@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::image::{Disk, Shelf};
@@ -23,6 +23,10 @@ use crate::support::strace::{Injection, SYNCS};
 const ACT: usize = 10;
 /// How soon after its very first start a router loses its power, at the latest.
 const FIRST_MOMENTS: Duration = Duration::from_millis(150);
+
+/// How long it takes at the most until so much is committed that the log is folded in: a router that is traced, on a busy disk,
+/// commits a few times in a second.
+const FOLDED: Duration = Duration::from_mins(3);
 
 /// A router on disks whose power is cut.
 struct Machine {
@@ -150,6 +154,12 @@ async fn a_log_that_could_not_be_folded_in_is_still_there_after_a_power_cut() {
     for _ in 0..length.cycles {
         let file = machine.disk.place().join("journal.db");
         let failing = Injection::into(machine.router.pid(), SYNCS, "error=EIO", &[&file]);
+        let folds = async {
+            while failing.count() == 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(FOLDED, folds).await.expect("so much is committed by then that the log is folded in");
         machine.router.failed().await;
         failed += failing.count();
         machine.disk = machine.shelf.cut(&machine.disk);

@@ -1,7 +1,8 @@
 //! To which invocation an answer is, and what becomes of it.
 
 use agent_router::id::{InvocationId, SessionId};
-use agent_router::invocation::{Labels, Reply};
+use agent_router::invocation::{Labels, Policy, Reply};
+use agent_router::journal::EventKind;
 use agent_router::protocol::Version;
 use agent_router::router::{AnswerRead, Command, Effect, EndReason, Found, Outbound, Step};
 use serde_json::{Value, json};
@@ -71,6 +72,42 @@ fn a_plain_name_is_taken_until_the_delivery_that_carried_it_is_answered() {
     assert!(names(&stage.invoke(caller))[0].contains('#'), "the first may still be answered by the plain name");
     stage.answer_by_name(agent, CALLER);
     assert_eq!(stage.events.last().unwrap().invocation, Some(id));
+    assert_eq!(names(&stage.invoke(caller)), [CALLER]);
+}
+
+#[test]
+fn an_answer_that_names_its_invocation_leaves_the_plain_name_to_a_delivery_that_did_not() {
+    let mut stage = Stage::new();
+    let caller = stage.open(CALLER);
+    let agent = stage.open(AGENT);
+    stage.register_v2(agent, 10);
+    let first = delivered(&stage.invoke(caller))[0];
+    let effects = stage.invoke(caller);
+    let id = delivered(&effects)[0];
+    let with_id = format!("{CALLER}#{id}");
+    assert_eq!(names(&effects), [&with_id], "the first is at work");
+    stage.answer(agent, first);
+    stage.end(agent, EndReason::Closed);
+
+    // It is sent the other again before it has registered: without an id, as to an agent of version 1.
+    let agent = stage.open(AGENT);
+    stage.now = stage.now + Policy::default().drain_delay;
+    assert_eq!(delivered(&stage.take(Command::AnswersDelivered { session: agent, answers: vec![] })), [id]);
+    let register =
+        json!({"message_type": "agent_register", "protocol_version": 2, "request_payload": {}, "running": [id]});
+    stage.send(agent, Version::One, register);
+    // It goes on with the first delivery, and answers both.
+    let answer = json!({"message_type": "agent_response", "invocation_id": id, "invoked_by": with_id, "response": 1});
+    stage.send(agent, Version::Two, answer);
+    assert_eq!(stage.events.last().unwrap().detail.kind(), EventKind::InvocationCompleted);
+    assert!(
+        names(&stage.invoke(caller))[0].contains('#'),
+        "the second delivery may still be answered by the plain name"
+    );
+    let response = json!({"message_type": "agent_response", "invoked_by": CALLER, "response": 2});
+    stage.send(agent, Version::Two, response);
+    let duplicate = stage.events.last().unwrap();
+    assert_eq!((duplicate.detail.kind(), duplicate.invocation), (EventKind::AnswerDuplicate, Some(id)));
     assert_eq!(names(&stage.invoke(caller)), [CALLER]);
 }
 

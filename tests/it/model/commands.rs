@@ -283,7 +283,10 @@ impl Model {
             (was_sent(&id) && self.calls[&id].plain() == plain).then_some(id)
         };
         let (to, settles_plain) = match answer.invocation_id {
-            Some(id) => (Some(id).filter(was_sent), true),
+            Some(id) => {
+                let to = Some(id).filter(was_sent);
+                (to, to.is_some_and(|id| self.calls[&id].plain() == answer.invoked_by))
+            }
             None => match by_token() {
                 Some(id) => (Some(id), false),
                 None => (self.plain_holder(agent, &answer.invoked_by), true),

@@ -362,8 +362,7 @@ impl Call {
         self.state = State::Queued { since: now };
     }
 
-    /// The delivery with the plain name is answered if the answer echoes that name or names the invocation, or if there was no
-    /// other delivery.
+    /// The delivery with the plain name is answered if the answer echoes that name, or if there was no other delivery.
     fn release_plain(&mut self, answering: &Answering) {
         self.plain_unanswered &= !(answering.settles_plain || self.attempt == 1);
     }
