@@ -101,7 +101,8 @@ impl Checkpoints {
     /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
     pub(super) async fn truncate(&self) -> Result<(), JournalError> {
         let mut connection = self.log.connection.lock().await;
-        let row = sqlx::query(TRUNCATE).fetch_one(&mut *connection).await.map_err(error::unavailable)?;
+        let truncated = sqlx::query(TRUNCATE).fetch_one(&mut *connection).await;
+        let row = truncated.inspect_err(|error| self.log.note(error)).map_err(error::unavailable)?;
         let busy: bool = row.try_get(0).map_err(error::unavailable)?;
         if busy {
             return Err(JournalError::Unavailable("a reader keeps the write-ahead log from being emptied".to_owned()));
@@ -130,12 +131,17 @@ impl Log {
         let folded = sqlx::query(FOLD).fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(1));
         match folded {
             Ok(pages) => self.is_long.store(pages >= MOST_PAGES, Ordering::Release),
-            Err(error) if error::is_uncertain(&error) => {
-                tracing::error!(error = error::describe(&error), "the journal's log could not be folded into its file");
-                self.failed.store(true, Ordering::Release);
-            }
+            Err(error) if error::is_uncertain(&error) => self.note(&error),
             // A full disk: the log keeps what is in it, and the next lot tries again.
             Err(error) => tracing::warn!(error = error::describe(&error), "the journal's log grows for now"),
+        }
+    }
+
+    /// Whether it is on the disk nobody knows if the disk failed meanwhile: then no more is committed.
+    fn note(&self, error: &sqlx::Error) {
+        if error::is_uncertain(error) {
+            tracing::error!(error = error::describe(error), "the journal's log could not be folded into its file");
+            self.failed.store(true, Ordering::Release);
         }
     }
 

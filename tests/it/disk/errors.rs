@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rand::Rng;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
-use crate::support::Router;
 use crate::support::strace::{Injection, SYNCS};
+use crate::support::{BACKEND_KEY, OPERATOR_KEY, Peer, Router, agent_id};
 
 /// All ways to write to a file that SQLite has.
 const WRITES: &str = "write,pwrite64";
@@ -41,6 +42,34 @@ async fn a_router_ends_when_a_sync_fails() {
     let seen = check(&router, load).await;
     eprintln!("{rounds} ends, {injected} syncs failed: {seen}");
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
+}
+
+/// What is erased is folded into the file at once, so that the log can be emptied.
+#[tokio::test]
+async fn a_router_ends_when_what_is_erased_could_not_be_synced() {
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let target = agent_id();
+    let mut agent = Peer::registered(&router, &target).await;
+    let accepted = router.post_as(BACKEND_KEY, "/v1/invocations", json!({"agent_id": target, "payload": {}})).await;
+    let id = accepted.expect(202)["id"].as_str().expect("a text").to_owned();
+    let delivery = agent.recv().await;
+    agent.answer(&delivery, json!({})).await;
+    router.wait_for_state(&id, "completed").await;
+
+    let failing = Injection::into(router.pid(), SYNCS, "error=EIO", &[&router.dir().join("journal.db")]);
+    router
+        .post_as(OPERATOR_KEY, &format!("/v1/invocations/{id}/erase"), json!({"reason": "asked for"}))
+        .await
+        .expect(200);
+    while failing.count() == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    // The next commit finds out.
+    agent.send(json!({"message_type": "agent_log", "log_level": "info", "log_message": "on"})).await;
+    router.failed().await;
+    drop(failing);
+    router.start_again().await;
+    assert_eq!(router.invocation(&id).await["payload"], json!(null));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

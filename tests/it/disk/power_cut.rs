@@ -147,30 +147,44 @@ async fn a_router_that_had_just_begun_survives_a_power_cut() {
 async fn a_log_that_could_not_be_folded_in_is_still_there_after_a_power_cut() {
     let mut random = seeded();
     let length = Length::chosen(1);
-    let mut machine = Machine::new();
-    machine.router.start_again().await;
-    let mut load = Load::start(vec![machine.router.address()], length.scale, &Pace::default(), &mut random);
-    let mut failed = 0;
-    for _ in 0..length.cycles {
-        let file = machine.disk.place().join("journal.db");
-        let failing = Injection::into(machine.router.pid(), SYNCS, "error=EIO", &[&file]);
-        let folds = async {
-            while failing.count() == 0 {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(FOLDED, folds).await.expect("so much is committed by then that the log is folded in");
-        machine.router.failed().await;
-        failed += failing.count();
-        machine.disk = machine.shelf.cut(&machine.disk);
-        machine.use_disk();
+    let (mut machine, mut total) = (Machine::new(), Seen::default());
+    let (mut left, mut failed) = (length.cycles, 0);
+    while left > 0 {
+        let cuts = left.min(ACT);
+        left -= cuts;
+        // Each act has a disk of its own: all of them together would not fit on one.
+        machine.begin_anew();
         machine.router.start_again().await;
-        load.moves_to(vec![machine.router.address()]);
+        let mut load = Load::start(vec![machine.router.address()], length.scale, &Pace::default(), &mut random);
+        for _ in 0..cuts {
+            failed += fail_to_fold(&mut machine).await;
+            load.moves_to(vec![machine.router.address()]);
+        }
+        load.goes_on(20).await;
+        let findings = check_all(&machine.router, &mut Record::default(), &load.stop().await).await;
+        eprintln!("{left} cuts left; {}", findings.seen);
+        findings.expect_none();
+        total.add(findings.seen);
+        machine.router.stop().await;
     }
-    load.goes_on(20).await;
-    let findings = check_all(&machine.router, &mut Record::default(), &load.stop().await).await;
-    eprintln!("{} cuts, {failed} syncs of the file failed; {}", length.cycles, findings.seen);
-    findings.expect_none();
+    eprintln!("{} cuts, {failed} syncs of the file failed; {total}", length.cycles);
+}
+
+/// Each sync of the file fails until the router has ended; then the power is cut, and it starts again. Says how many failed.
+async fn fail_to_fold(machine: &mut Machine) -> usize {
+    let file = machine.disk.place().join("journal.db");
+    let failing = Injection::into(machine.router.pid(), SYNCS, "error=EIO", &[&file]);
+    let folds = async {
+        while failing.count() == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(FOLDED, folds).await.expect("so much is committed by then that the log is folded in");
+    machine.router.failed().await;
+    machine.disk = machine.shelf.cut(&machine.disk);
+    machine.use_disk();
+    machine.router.start_again().await;
+    failing.count()
 }
 
 /// The control: with a write-ahead log that is not synced by a commit, as with `synchronous=NORMAL`, what was received is lost.
