@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
@@ -100,9 +101,10 @@ impl Checkpoints {
 
     /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
     pub(super) async fn truncate(&self) -> Result<(), JournalError> {
-        let mut connection = self.log.connection.lock().await;
-        let truncated = sqlx::query(TRUNCATE).fetch_one(&mut *connection).await;
-        let row = truncated.inspect_err(|error| self.log.note(error)).map_err(error::unavailable)?;
+        self.check()?;
+        let truncated = self.log.ask(TRUNCATE).await;
+        self.check()?;
+        let row = truncated.map_err(error::unavailable)?;
         let busy: bool = row.try_get(0).map_err(error::unavailable)?;
         if busy {
             return Err(JournalError::Unavailable("a reader keeps the write-ahead log from being emptied".to_owned()));
@@ -127,22 +129,25 @@ impl Checkpoints {
 impl Log {
     /// Folds in what is there by now.
     async fn fold(&self) {
-        let mut connection = self.connection.lock().await;
-        let folded = sqlx::query(FOLD).fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(1));
+        let folded = self.ask(FOLD).await.and_then(|row| row.try_get::<i64, _>(1));
         match folded {
             Ok(pages) => self.is_long.store(pages >= MOST_PAGES, Ordering::Release),
-            Err(error) if error::is_uncertain(&error) => self.note(&error),
+            Err(error) if error::is_uncertain(&error) => {}
             // A full disk: the log keeps what is in it, and the next lot tries again.
             Err(error) => tracing::warn!(error = error::describe(&error), "the journal's log grows for now"),
         }
     }
 
-    /// Whether it is on the disk nobody knows if the disk failed meanwhile: then no more is committed.
-    fn note(&self, error: &sqlx::Error) {
-        if error::is_uncertain(error) {
-            tracing::error!(error = error::describe(error), "the journal's log could not be folded into its file");
-            self.failed.store(true, Ordering::Release);
-        }
+    /// Has it folded in. If the disk fails meanwhile, nobody knows what is on it: then no more is committed.
+    async fn ask(&self, how: &'static str) -> sqlx::Result<SqliteRow> {
+        let mut connection = self.connection.lock().await;
+        sqlx::query(how).fetch_one(&mut *connection).await.inspect_err(|error| {
+            if error::is_uncertain(error) {
+                let error = error::describe(error);
+                tracing::error!(error, "the journal's log could not be folded into its file");
+                self.failed.store(true, Ordering::Release);
+            }
+        })
     }
 
     /// Folds in everything, when nobody commits any more; tries a few times while readers are in the way.

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
 use crate::support::strace::{Injection, SYNCS};
-use crate::support::{BACKEND_KEY, OPERATOR_KEY, Peer, Router, agent_id};
+use crate::support::{BACKEND_KEY, OPERATOR_KEY, PATIENCE, Peer, Router, agent_id};
 
 /// All ways to write to a file that SQLite has.
 const WRITES: &str = "write,pwrite64";
@@ -61,9 +61,7 @@ async fn a_router_ends_when_what_is_erased_could_not_be_synced() {
         .post_as(OPERATOR_KEY, &format!("/v1/invocations/{id}/erase"), json!({"reason": "asked for"}))
         .await
         .expect(200);
-    while failing.count() == 0 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    failing.strikes(PATIENCE).await;
     // The next commit finds out.
     agent.send(json!({"message_type": "agent_log", "log_level": "info", "log_message": "on"})).await;
     router.failed().await;

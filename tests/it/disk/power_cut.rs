@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::image::{Disk, Shelf};
@@ -174,12 +174,7 @@ async fn a_log_that_could_not_be_folded_in_is_still_there_after_a_power_cut() {
 async fn fail_to_fold(machine: &mut Machine) -> usize {
     let file = machine.disk.place().join("journal.db");
     let failing = Injection::into(machine.router.pid(), SYNCS, "error=EIO", &[&file]);
-    let folds = async {
-        while failing.count() == 0 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(FOLDED, folds).await.expect("so much is committed by then that the log is folded in");
+    failing.strikes(FOLDED).await;
     machine.router.failed().await;
     machine.disk = machine.shelf.cut(&machine.disk);
     machine.use_disk();

@@ -2,8 +2,10 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
+use tokio::time::{sleep, timeout};
 
 /// What every sync of a file is, by whichever call.
 pub(crate) const SYNCS: &str = "fsync,fdatasync";
@@ -43,6 +45,16 @@ impl Injection {
     pub(crate) fn count(&self) -> usize {
         let calls = std::fs::read_to_string(self.calls.path()).unwrap_or_default();
         calls.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+    }
+
+    /// Waits until the first call has been interfered with.
+    pub(crate) async fn strikes(&self, within: Duration) {
+        let strikes = async {
+            while self.count() == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(within, strikes).await.expect("such a call is made by then");
     }
 }
 
