@@ -52,8 +52,23 @@ struct Log {
     connection: Mutex<SqliteConnection>,
     due: Notify,
     is_long: AtomicBool,
-    /// The disk failed.
-    failed: AtomicBool,
+    soundness: Soundness,
+}
+
+/// Whether the disk has not failed yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Soundness {
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Soundness {
+    /// Fails once the disk did: what is in the file then, nobody knows.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
+        if self.is_lost.load(Ordering::Acquire) {
+            return Err(JournalError::Uncertain("its log could not be folded into its file".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 impl Checkpoints {
@@ -62,7 +77,7 @@ impl Checkpoints {
             connection: Mutex::new(open::checkpointer(path).await?),
             due: Notify::new(),
             is_long: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            soundness: Soundness::default(),
         });
         let until = CancellationToken::new();
         let task = tokio::spawn(run(Arc::clone(&log), until.clone()));
@@ -74,15 +89,12 @@ impl Checkpoints {
         if self.log.is_long.swap(false, Ordering::AcqRel) {
             self.log.fold().await;
         }
-        self.check()
+        self.log.soundness.check()
     }
 
-    /// Fails once the disk did: what is in the file then, nobody knows.
-    pub(super) fn check(&self) -> Result<(), JournalError> {
-        if self.log.failed.load(Ordering::Acquire) {
-            return Err(JournalError::Uncertain("its log could not be folded into its file".to_owned()));
-        }
-        Ok(())
+    /// Tells whoever has nothing to commit, too.
+    pub(super) fn soundness(&self) -> Soundness {
+        self.log.soundness.clone()
     }
 
     /// Notes that a commit of this size was made.
@@ -101,9 +113,9 @@ impl Checkpoints {
 
     /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
     pub(super) async fn truncate(&self) -> Result<(), JournalError> {
-        self.check()?;
+        self.log.soundness.check()?;
         let truncated = self.log.ask(TRUNCATE).await;
-        self.check()?;
+        self.log.soundness.check()?;
         let row = truncated.map_err(error::unavailable)?;
         let busy: bool = row.try_get(0).map_err(error::unavailable)?;
         if busy {
@@ -145,7 +157,7 @@ impl Log {
             if error::is_uncertain(error) {
                 let error = error::describe(error);
                 tracing::error!(error, "the journal's log could not be folded into its file");
-                self.failed.store(true, Ordering::Release);
+                self.soundness.is_lost.store(true, Ordering::Release);
             }
         })
     }

@@ -25,7 +25,8 @@ pub(super) struct Writer {
     reader: SqliteReader,
     node: NodeId,
     checkpoints: Checkpoints,
-    _lock: File,
+    /// Let go of behind the last connection.
+    _held: [File; 2],
 }
 
 /// Opens the connection that writes, and adds the router to those that did; gives back its number.
@@ -47,13 +48,13 @@ impl Writer {
     pub(super) async fn new(
         connection: Connection,
         node: Node,
-        lock: File,
+        held: [File; 2],
         reader: SqliteReader,
         checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
         let code = node.code;
         let connected = Connected::new(connection, node, reader.head().await?, reader.tail().await?);
-        Ok(Self { thread: Owner::start("journal", connected)?, reader, node: code, checkpoints, _lock: lock })
+        Ok(Self { thread: Owner::start("journal", connected)?, reader, node: code, checkpoints, _held: held })
     }
 
     /// The number of this router.
@@ -114,7 +115,6 @@ impl Writer {
 
     /// Writes, commits, and changes nothing. Whatever becomes of it, the next commit finds the connection as it should be.
     pub(super) async fn probe(&mut self) -> Result<(), JournalError> {
-        self.checkpoints.check()?;
         let probed = self.thread.tell(Connected::probe).await?;
         probed.map_err(|error| JournalError::Unavailable(error::describe(&error)))?;
         self.reader.require_current().await

@@ -19,7 +19,7 @@ const fn leaves_open(code: u32) -> bool {
 pub(super) mod commit {
     use rusqlite::ErrorCode;
 
-    use super::leaves_open;
+    use super::{leaves_open, with_code};
 
     /// Whether it is open what is on the disk.
     pub(in super::super) fn is_uncertain(error: &rusqlite::Error) -> bool {
@@ -31,7 +31,9 @@ pub(super) mod commit {
         match error {
             // Its message names the file.
             rusqlite::Error::SqliteFailure(error, _) if error.code == ErrorCode::CannotOpen => error.to_string(),
-            rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+            rusqlite::Error::SqliteFailure(error, Some(message)) => {
+                with_code(message, error.extended_code.cast_unsigned())
+            }
             rusqlite::Error::SqliteFailure(error, None) => error.to_string(),
             _ => "it could not be written".to_owned(),
         }
@@ -51,7 +53,7 @@ pub(super) fn is_uncertain(error: &sqlx::Error) -> bool {
 /// The error in words that are safe to show.
 pub(super) fn describe(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Database(database) => with_code(database.message(), extended_code(error).unwrap_or_default()),
         sqlx::Error::PoolTimedOut => "too many are reading at once".to_owned(),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => "it is closed".to_owned(),
         sqlx::Error::Io(error) => error.kind().to_string(),
@@ -63,6 +65,11 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over so")]
 pub(super) fn unavailable(error: sqlx::Error) -> JournalError {
     JournalError::Unavailable(describe(&error))
+}
+
+/// The message of an error; where SQLite has one for many things, with the code that tells them apart.
+fn with_code(message: &str, extended: u32) -> String {
+    if extended & 0xff == IOERR { format!("{message} (SQLite code {extended})") } else { message.to_owned() }
 }
 
 fn extended_code(error: &sqlx::Error) -> Option<u32> {

@@ -67,14 +67,14 @@ use crate::journal::{
     InvocationPage, InvocationRecord, Journal, JournalError, Lookup, News, NodeRecord, Order, Restored, SessionRow,
     Verification,
 };
-use checkpoint::Checkpoints;
+use checkpoint::{Checkpoints, Soundness};
 use commit::Writer;
 use files::Files;
 use milestone::Milestone;
 use write::Node;
 
-/// How often to look for the files while nothing is committed.
-const FILES_CHECKED: Duration = Duration::from_secs(1);
+/// How often to look whether all is well while nothing is committed.
+const CHECKED: Duration = Duration::from_secs(1);
 
 /// Where the journal is, and who writes to it.
 #[derive(Clone, Debug)]
@@ -99,6 +99,7 @@ impl SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteJournal {
     files: Files,
+    soundness: Soundness,
     milestone: Milestone,
     /// `None` once it is closed.
     writer: Mutex<Option<Writer>>,
@@ -126,11 +127,19 @@ impl SqliteJournal {
         milestone::require(&options.path, &own_reader).await?;
         let milestone = Milestone::open(&options.path)?;
         let checkpoints = Checkpoints::start(&options.path).await?;
+        let soundness = checkpoints.soundness();
         let node = Node { name: options.node.clone(), code, salts: options.salts };
-        let writer = Writer::new(connection, node, lock, own_reader.clone(), checkpoints).await?;
+        let held = [lock, open::reserve(&options.path)?];
+        let writer = Writer::new(connection, node, held, own_reader.clone(), checkpoints).await?;
         let files = Files::of(&options.path)?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { files, milestone, writer, reader, own_reader })
+        Ok(Self { files, soundness, milestone, writer, reader, own_reader })
+    }
+
+    /// Fails if its files are not where they were, or the disk has failed behind a commit.
+    fn check(&self) -> Result<(), JournalError> {
+        self.files.check()?;
+        self.soundness.check()
     }
 }
 
@@ -149,9 +158,9 @@ impl Journal for SqliteJournal {
         self.reader.session(id).await
     }
 
-    /// Nobody else commits; but the files must still be there.
+    /// Nobody else commits; but all must be well with the files.
     async fn begin(&self) -> Result<Option<News>, JournalError> {
-        self.files.check()?;
+        self.check()?;
         Ok(None)
     }
 
@@ -164,8 +173,8 @@ impl Journal for SqliteJournal {
 
     async fn stirred(&self) {
         loop {
-            sleep(FILES_CHECKED).await;
-            if self.files.check().is_err() {
+            sleep(CHECKED).await;
+            if self.check().is_err() {
                 return;
             }
         }
@@ -241,14 +250,14 @@ impl Journal for SqliteJournal {
         // The writer stands aside: two that wait for each other's locks would wait longer.
         let mut writer = self.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(closed)?;
-        self.files.check()?;
+        self.check()?;
         writer.scrub().await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
         let mut writer = self.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(closed)?;
-        self.files.check()?;
+        self.check()?;
         writer.probe().await
     }
 

@@ -1,6 +1,7 @@
 //! How the file is opened, and the lock that keeps a second router away from it.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// How long a checkpoint that truncates the write-ahead log waits for readers. No commit is taken meanwhile.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
+
+/// In bytes: 32 KiB for every 4,096 pages.
+#[cfg(target_os = "linux")]
+const ROOM_FOR_NOTES: u64 = 512 << 10;
 
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
@@ -89,6 +94,26 @@ pub(super) async fn checkpointer(path: &Path) -> Result<SqliteConnection, Journa
         .connect()
         .await
         .map_err(error::unavailable)
+}
+
+/// Takes the room that SQLite's notes on the log need until the log has about 65,000 pages.
+///
+/// It takes that room itself as the log grows, once the pages of a commit are on the disk; where there is none left, the commit
+/// has failed, and a start would find it all the same. To be called while a connection has the notes open, for the first one
+/// to open them empties them.
+///
+/// What is returned is to be held until the last connection is closed: a process that closes a file gives up all the locks
+/// that it has on it (POSIX), those of SQLite too.
+pub(super) fn reserve(path: &Path) -> Result<File, JournalError> {
+    let unavailable = |error: io::Error| JournalError::Unavailable(format!("its shared memory: {}", error.kind()));
+    let path = beside(&fs::canonicalize(path).map_err(unavailable)?, "-shm");
+    let notes = File::options().write(true).open(path).map_err(unavailable)?;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::fs::fallocate(&notes, rustix::fs::FallocateFlags::KEEP_SIZE, 0, ROOM_FOR_NOTES) {
+        let error = io::Error::from(error).kind();
+        tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
+    }
+    Ok(notes)
 }
 
 /// Closes a connection. What it has committed is safe however that goes.

@@ -208,3 +208,6 @@ fn size(batch: &Batch) -> usize {
     let event = |event: &Event| ROW + event.payload.as_ref().map_or(0, Bytes::len);
     batch.events.iter().map(event).sum::<usize>() + (batch.accepted.len() + batch.changed.len()) * ROW
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,22 @@ async fn a_router_ends_when_a_sync_fails() {
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
+#[tokio::test]
+async fn a_router_that_ends_because_a_commit_was_not_synced_says_so() {
+    const FSYNC: &str = "disk I/O error (SQLite code 1034)";
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let _failing = Injection::into(router.pid(), SYNCS, "error=EIO", &[&router.dir().join("journal.db-wal")]);
+    let invocation = json!({"agent_id": agent_id(), "payload": {}});
+    let asked = router.request("POST", "/v1/invocations", BACKEND_KEY).json(&invocation).send().await;
+    assert!(asked.is_ok_and(|refused| !refused.status().is_success()), "nothing is there to take it");
+    router.failed().await;
+    assert!(
+        router.log().contains(&format!("the journal failed in the middle of a commit: {FSYNC}")),
+        "{}",
+        router.log()
+    );
+}
+
 /// What is erased is folded into the file at once, so that the log can be emptied.
 #[tokio::test]
 async fn a_router_ends_when_what_is_erased_could_not_be_synced() {
@@ -62,8 +78,7 @@ async fn a_router_ends_when_what_is_erased_could_not_be_synced() {
         .await
         .expect(200);
     failing.strikes(PATIENCE).await;
-    // The next commit finds out.
-    agent.send(json!({"message_type": "agent_log", "log_level": "info", "log_message": "on"})).await;
+    // It has nothing more to commit.
     router.failed().await;
     drop(failing);
     router.start_again().await;

@@ -65,6 +65,38 @@ async fn a_router_refuses_while_the_disk_is_full_and_goes_on_when_there_is_room(
     assert!(seen.receipts > 10 * rounds && seen.ends > 10 * rounds, "too little happened");
 }
 
+/// The log has room left when nothing else has, and what SQLite notes of each page of it, beside it, has to grow with it.
+#[tokio::test]
+async fn a_log_that_has_room_is_written_to_although_the_disk_is_full() {
+    const PAGE: u64 = 4096;
+    // SQLite notes so many of them before it needs more room for that.
+    const NOTED_AT_FIRST: u64 = 4062;
+    let disk = SmallDisk::new();
+    let mut router = router_on(disk.mount().place()).await;
+    let id = agent_id();
+    Peer::registered(&router, &id).await.leave(&router).await;
+    let log = disk.mount().place().join("journal.db-wal");
+    run(
+        "fallocate",
+        &["--keep-size", "--length", &(3 * NOTED_AT_FIRST * PAGE).to_string(), &log.display().to_string()],
+    );
+    let ballast = fill(disk.mount().place());
+    let invocation =
+        json!({"agent_id": id, "payload": {"text": "x".repeat(100_000)}, "ttl_ms": 600_000, "deadline_ms": 600_000});
+    let mut accepted = Vec::new();
+    while fs::metadata(&log).unwrap().len() < 2 * NOTED_AT_FIRST * PAGE {
+        let answer = router.post_as(BACKEND_KEY, "/v1/invocations", invocation.clone()).await.expect(202);
+        accepted.push(answer["id"].as_str().expect("a text").to_owned());
+    }
+    router.kill();
+    fs::remove_dir_all(ballast).unwrap();
+    router.start_again().await;
+    for id in [&accepted[0], accepted.last().unwrap()] {
+        assert_eq!(router.invocation(id).await["state"], "queued");
+    }
+    assert!(router.run(&["journal", "verify"]).status.success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_refuses_while_its_files_cannot_be_changed() {
     let mut random = seeded();
