@@ -29,7 +29,7 @@ impl Ledger {
             let there: HashSet<SessionId> = news.sessions.iter().map(|row| row.session).collect();
             let gone = |session: &&Session| session.counts() && !there.contains(&session.id);
             ended.extend(self.tables.sessions().filter(gone).map(|session| session.id));
-            self.follow_absences(&news.agents, &news.invocations);
+            self.follow_absences(&news.invocations);
         }
         let gone = self.follow_nodes(news.nodes);
         for session in ended {
@@ -158,13 +158,8 @@ impl Ledger {
         self.tables.put_invocation(invocation, if is_over { SmallVec::new() } else { waiters });
     }
 
-    /// Takes over that what is not in the news is not there any more, or settled.
-    fn follow_absences(&mut self, agents: &[AgentRow], unsettled: &[Invocation]) {
-        let there: HashSet<&Identity> = agents.iter().map(|row| &row.agent).collect();
-        let gone: Vec<Identity> = self.tables.identities().filter(|id| !there.contains(id)).cloned().collect();
-        for identity in gone {
-            self.tables.put_agent(&identity, AgentRecord::default());
-        }
+    /// Takes over that invocations which are not in the news are settled.
+    fn follow_absences(&mut self, unsettled: &[Invocation]) {
         let there: HashSet<InvocationId> = unsettled.iter().map(|invocation| invocation.id).collect();
         let settled: Vec<Invocation> = self
             .tables
@@ -233,7 +228,6 @@ impl Ledger {
         for agent in self.pending.agents.clone() {
             step.wake(&agent);
         }
-        self.pending.decided = true;
         self.deliver_woken(now, step);
     }
 

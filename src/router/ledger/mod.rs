@@ -301,7 +301,6 @@ impl Ledger {
         self.launched = None;
         self.marks = self.sealed;
         self.refusals.take_back();
-        self.pending.take_back();
     }
 
     /// What the running batch has decided is taken back, to be decided anew; what is launched stays so.

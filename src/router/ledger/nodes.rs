@@ -40,6 +40,12 @@ impl Ledger {
         Rows { invocations, sessions, nodes: self.tables.nodes().cloned().collect() }
     }
 
+    /// Who is remembered: whoever registered, has a socket, or is named by what is not settled. Nobody else is for longer than
+    /// a commit takes.
+    pub fn remembered(&self) -> impl Iterator<Item = &Identity> {
+        self.tables.identities()
+    }
+
     /// The other routers that are there.
     pub(super) fn others(&self) -> impl Iterator<Item = &NodeRow> {
         self.tables.nodes().filter(|row| !self.alone && row.node != self.node && row.standing.is_present())

@@ -37,8 +37,6 @@ pub(super) struct Pending {
     pub(super) lost: bool,
     /// Sockets that ended with their routers.
     pub(super) cut_off: Vec<SessionId>,
-    /// The running batch has dealt with all of it.
-    pub(super) decided: bool,
 }
 
 /// An invocation that has ended.
@@ -59,16 +57,9 @@ pub(super) struct Concern {
 }
 
 impl Pending {
-    /// The running batch is durable.
+    /// The batch that has dealt with all of it is durable.
     pub(super) fn seal(&mut self) {
-        if self.decided {
-            let missing = std::mem::take(&mut self.missing);
-            *self = Self { missing, ..Self::default() };
-        }
-    }
-
-    /// The running batch is not.
-    pub(super) fn take_back(&mut self) {
-        self.decided = false;
+        debug_assert!(self.missing.is_empty(), "the journal is asked before anything is decided");
+        *self = Self::default();
     }
 }

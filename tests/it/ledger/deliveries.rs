@@ -1,10 +1,12 @@
 //! What an agent is sent, when, and with what.
 
 use agent_router::auth::Principal;
+use agent_router::code::ErrorCode;
 use agent_router::id::MAX_IDENTITY_BYTES;
 use agent_router::invocation::Policy;
+use agent_router::journal::Detail;
 use agent_router::protocol::{self, Version};
-use agent_router::router::{Body, Delivery, Effect, EndReason, Outbound};
+use agent_router::router::{Body, Command, Delivery, Effect, EndReason, Outbound};
 use serde_json::{Value, json};
 
 use super::{AGENT, CALLER, Stage, delivered, frames, identity};
@@ -107,5 +109,53 @@ fn a_delivery_may_be_as_large_as_a_frame_and_no_larger() {
         // What an agent of version 2 is sent has a type of its own, which is counted besides.
         let least = (most..most + 64).find(|limit| length(version_2, *limit).is_some());
         assert!(least == Some(most) || version_2 && least.is_some(), "{least:?} for {most}");
+    }
+}
+
+#[test]
+fn a_delivery_that_has_grown_too_large_ends_its_invocation() {
+    let payload = "x".repeat(1000);
+    // How each delivery of one invocation counts, and how it ends; its agent starts work and is lost, again and again.
+    let run = |limit| {
+        let mut stage = Stage::with(Policy { max_frame_bytes: limit, ..Policy::default() });
+        let caller = stage.open(CALLER);
+        let agent = stage.open(AGENT);
+        stage.register_v2(agent, 1);
+        let frame = json!({"message_type": "agent_invoke", "agent_uuid": AGENT, "max_attempts": 11, "request_payload": {"text": payload}});
+        let mut effects = stage.send(caller, Version::One, frame);
+        let (mut agent, mut body_bytes, mut counted) = (agent, 0, Vec::new());
+        while let [delivery] = deliveries(&effects)[..] {
+            if let Body::Inline(body) = &delivery.body {
+                body_bytes = body.len();
+            }
+            let addition = protocol::Addition {
+                invocation_id: delivery.invocation,
+                attempt: delivery.attempt,
+                deadline_ms: u64::from(u32::MAX),
+                redelivered: delivery.addition.unwrap().redelivered,
+            };
+            let added = protocol::Delivery { invoked_by: &delivery.invoked_by, addition: Some(addition) };
+            // Members that are added to others have a comma more than those of an object of their own.
+            counted.push(body_bytes + added.encoded_len(b"{}") - "{}".len() + ",".len());
+            stage.take(Command::Receipts { session: agent, deliveries: vec![(delivery.invocation, delivery.attempt)] });
+            stage.end(agent, EndReason::Closed);
+            agent = stage.open(AGENT);
+            effects = stage.register_v2(agent, 1);
+        }
+        let end = stage.events.iter().rev().find_map(|event| match event.detail {
+            Detail::InvocationFailed { code, .. } => code,
+            _ => None,
+        });
+        (counted, end)
+    };
+    let (all, end) = run(1 << 20);
+    assert_eq!((all.len(), end), (11, Some(ErrorCode::AgentLost)));
+    // The second is marked, and bears the id in its name; the tenth has a digit more.
+    assert!(all[0] < all[1] && all[1] == all[8] && all[8] + 1 == all[9] && all[9] == all[10], "{all:?}");
+    for (index, most) in [(0, 1), (1, 9), (9, 11)] {
+        assert_eq!(run(all[index]).0.len(), most);
+        let (sent, end) = run(all[index] - 1);
+        let refused = index == 0;
+        assert_eq!((sent.len(), end), (index, (!refused).then_some(ErrorCode::FrameTooLarge)));
     }
 }

@@ -1,16 +1,19 @@
 //! What registers, with what it is still at work on, and what a socket of the backend may say besides.
 
+use std::time::Duration;
+
 use agent_router::auth::Principal;
+use agent_router::clock::Timestamp;
 use agent_router::code::ErrorCode;
-use agent_router::id::{InvocationId, SessionId};
+use agent_router::id::{InvocationId, NodeId, Position, SessionId};
 use agent_router::invocation::Policy;
-use agent_router::journal::EventKind;
+use agent_router::journal::{EventKind, NodeRow, NodeStanding, Restored, SessionRow, SessionStanding};
 use agent_router::protocol::Version;
 use agent_router::protocol::outbound::dismissal;
 use agent_router::router::{Effect, EndReason, Verdict};
 use serde_json::json;
 
-use super::{AGENT, CALLER, Stage, answers, delivered, identity, invocation};
+use super::{AGENT, CALLER, Stage, answers, delivered, identity, invocation, nothing};
 use crate::support::{BACKEND, ML, command};
 
 impl Stage {
@@ -101,4 +104,43 @@ fn a_dismissal_says_who_dismissed_whom_and_is_no_larger_than_a_frame_may_be() {
         let event = stage.events.last().unwrap();
         assert_eq!([&event.agent, &event.caller], [&Some(identity(AGENT)), &Some(identity(BACKEND))]);
     }
+}
+
+#[test]
+fn a_registration_waits_for_other_routers_from_its_own_time_and_not_from_that_of_one_it_takes_over_from() {
+    const WAITS: Duration = Duration::from_secs(2);
+    let now = Timestamp::from_micros(1_767_322_985_000_000);
+    let elsewhere = NodeRow {
+        node: NodeId(2),
+        name: "another".into(),
+        epoch: 1,
+        standing: NodeStanding::Up,
+        version: "0".into(),
+        started_at: now,
+    };
+    let held_there = SessionRow {
+        session: SessionId::generate(),
+        identity: identity(AGENT),
+        registered: Some(Position(1)),
+        version: 1,
+        connected_at: now,
+        node: elsewhere.node,
+        standing: SessionStanding::Live,
+        max_in_flight: 1,
+        sealed_credential: None,
+    };
+    let found = Restored { sessions: vec![held_there], nodes: vec![elsewhere], alone: false, ..nothing(now) };
+    let policy = Policy { drain_delay: Duration::from_mins(1), ..Policy::default() };
+    let mut stage = Stage::restored(found, policy, now);
+    let first = stage.open(AGENT);
+    stage.register(first);
+    assert_eq!(stage.ledger.next_due(), Some(now + WAITS));
+    stage.now = now + WAITS / 2;
+    let second = stage.open(AGENT);
+    let effects = stage.register(second);
+    assert!(matches!(effects[..], [Effect::End { session, .. }] if session == first), "{effects:?}");
+    assert_eq!(stage.ledger.next_due(), Some(stage.now + WAITS));
+    stage.now = stage.now + WAITS;
+    stage.end(first, EndReason::TakenOver);
+    assert_eq!(stage.kinds().last(), Some(&EventKind::AgentRegistered), "{:?}", stage.batch.events);
 }

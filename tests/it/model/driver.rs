@@ -120,6 +120,9 @@ impl Driver {
             }
         }
         self.model.assert_workload(&self.ledger.workload());
+        if self.draft.commands.is_empty() {
+            self.model.assert_remembered(self.ledger.remembered());
+        }
         let Draft { step, commands, verdicts, .. } = draft;
         self.assert_committed(&step.effects);
         let mut outcome = Outcome { effects: step.effects, ..Outcome::default() };

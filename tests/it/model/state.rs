@@ -159,6 +159,23 @@ impl Model {
         self.identities.get(identity).is_some_and(|record| record.known)
     }
 
+    /// Whom the router has a reason to remember.
+    fn named(&self) -> BTreeSet<&Identity> {
+        let known = self.identities.iter().filter(|(_, record)| record.known).map(|(identity, _)| identity);
+        let connected = self.sockets.values().filter(|socket| socket.live && socket.target.is_none());
+        let agents = self.calls.values().filter(|call| call.is_open() || call.plain_unanswered);
+        let callers = self.calls.values().filter(|call| call.reply != Reply::None);
+        known
+            .chain(connected.map(|socket| &socket.identity))
+            .chain(agents.map(|call| &call.agent))
+            .chain(callers.map(|call| &call.caller))
+            .collect()
+    }
+
+    pub(super) fn assert_remembered<'a>(&self, remembered: impl Iterator<Item = &'a Identity>) {
+        assert_eq!(remembered.collect::<BTreeSet<_>>(), self.named(), "who is remembered");
+    }
+
     pub(super) fn last_seen(&self, identity: &Identity) -> Option<Timestamp> {
         self.identities.get(identity).and_then(|record| record.last_seen)
     }
