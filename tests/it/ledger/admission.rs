@@ -46,6 +46,41 @@ fn an_agent_that_just_left_is_waited_for_and_later_only_if_its_caller_says_so() 
 }
 
 #[test]
+fn when_an_agent_that_never_registered_was_there_last_is_known_also_if_a_commit_that_empties_its_queue_fails() {
+    let ttl = Policy::default().default_ttl;
+    let mut stage = Stage::new();
+    let caller = stage.open(CALLER);
+    stage.register(caller);
+    let agent = stage.open(AGENT);
+    stage.take(Command::Unregister { session: agent });
+    stage.invoke(caller);
+    let waits = stage.batch.accepted[0].id;
+    stage.end(agent, EndReason::Closed);
+    assert_eq!(stage.ledger.next_due(), Some(stage.now + ttl));
+    // It is there for a moment. While that is being committed, what waits for it is cancelled.
+    stage.now = stage.now + ttl / 2;
+    let (session, principal) = (SessionId::generate(), Principal::Own { identity: identity(AGENT), credential: None });
+    let came_and_went = [
+        Command::Open { session, principal, sealed_credential: None },
+        Command::End { session, reason: EndReason::Closed },
+    ];
+    let cancelled = [Command::HttpCancel { caller: identity(CALLER), invocation: waits }];
+    for (commands, is_first) in [(&came_and_went[..], true), (&cancelled, false)] {
+        let mut step = Step::default();
+        for command in commands {
+            assert_eq!(stage.ledger.decide(command, &Found::default(), stage.now, &mut step), Verdict::Taken);
+        }
+        let _ = stage.ledger.batch(&mut step);
+        if is_first {
+            stage.ledger.launch();
+        }
+    }
+    stage.ledger.seal();
+    stage.ledger.take_back();
+    assert_eq!(stage.ledger.next_due(), Some(stage.now + ttl));
+}
+
+#[test]
 fn a_queue_is_full_by_what_its_bodies_come_to() {
     let bytes = stage::invocation(AGENT, &json!({}), &json!({})).body.len() as u64;
     for (max_queued_bytes, taken) in [(2 * bytes, 2), (2 * bytes - 1, 1)] {

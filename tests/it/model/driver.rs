@@ -121,7 +121,7 @@ impl Driver {
         }
         self.model.assert_workload(&self.ledger.workload());
         if self.draft.commands.is_empty() {
-            self.model.assert_remembered(self.ledger.remembered());
+            self.model.assert_remembered(&self.ledger);
         }
         let Draft { step, commands, verdicts, .. } = draft;
         self.assert_committed(&step.effects);

@@ -7,6 +7,7 @@ use agent_router::clock::Timestamp;
 use agent_router::id::{Identity, InvocationId, Position, SessionId};
 use agent_router::invocation::{Labels, Outcome, Policy};
 use agent_router::protocol::{Register, Version};
+use agent_router::router::Ledger;
 use bytes::Bytes;
 
 /// What is true by the protocol page, given what happened.
@@ -172,8 +173,12 @@ impl Model {
             .collect()
     }
 
-    pub(super) fn assert_remembered<'a>(&self, remembered: impl Iterator<Item = &'a Identity>) {
-        assert_eq!(remembered.collect::<BTreeSet<_>>(), self.named(), "who is remembered");
+    /// What a router has in memory is what it has a reason to.
+    pub(super) fn assert_remembered(&self, ledger: &Ledger) {
+        assert_eq!(ledger.remembered().collect::<BTreeSet<_>>(), self.named());
+        let unsettled = self.calls.iter().filter(|(_, call)| !call.is_settled()).map(|(id, _)| *id);
+        let remembered = ledger.rows().invocations.iter().map(|row| row.id).collect::<BTreeSet<_>>();
+        assert_eq!(remembered, unsettled.collect());
     }
 
     pub(super) fn last_seen(&self, identity: &Identity) -> Option<Timestamp> {

@@ -364,9 +364,6 @@ impl Tables {
     pub(super) fn retract(&mut self) {
         let mut named = Vec::new();
         let is_sealed = self.launched.is_none();
-        // Records go back to how the batch before left them.
-        let running = self.batch;
-        self.batch -= u64::from(!is_sealed);
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
                 Undo::Invocation(id, old) => {
@@ -387,7 +384,6 @@ impl Tables {
                 Undo::Node(id, None) => _ = self.nodes.remove(&id),
             }
         }
-        self.batch = running;
         for identity in named {
             self.forget_idle(&identity);
         }
