@@ -145,7 +145,7 @@ fn add_postings(postings: &mut Vec<Posting>, marks: &mut Marks, era: i64, entrie
         for term in entry.terms() {
             let number = *numbers.entry(term).or_insert_with(|| {
                 terms.push(term);
-                terms.len() - 1
+                terms.len()
             });
             hits.push((number, entry.place));
         }

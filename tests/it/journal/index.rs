@@ -96,6 +96,21 @@ async fn what_was_written_before_is_indexed_as_what_is_written_now() {
 }
 
 #[tokio::test]
+async fn events_are_added_to_the_index_many_at_a_time() {
+    let store = Store::new();
+    let journal = store.open().await;
+    let mut script = Script::new();
+    for (events, indexed) in [(1, None), (2046, None), (1, Some(2048)), (1, Some(2048))] {
+        for _ in 0..events {
+            script.logged("agent", b"");
+        }
+        journal.commit(script.take().into()).await.unwrap();
+        let found = eras(&store, i64::MAX).await;
+        assert_eq!(found.first().map(|(_, indexed, ..)| *indexed), indexed);
+    }
+}
+
+#[tokio::test]
 async fn a_search_passes_over_the_eras_that_cannot_have_its_term() {
     let store = Store::new();
     let journal = store.open().await;
