@@ -78,6 +78,9 @@ async fn in_place(journal: &dyn Journal, id: InvocationId, reason: String, place
     }
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = journal.scrub().await {
+        if matches!(error, JournalError::Uncertain(_)) {
+            return Err(failed(error));
+        }
         if Instant::now() >= deadline {
             return Err(Failure::operation(format_args!(
                 "the payloads of invocation {id} are erased, but the database may still have them: {error}; end what reads \

@@ -6,8 +6,8 @@ pub enum JournalError {
     /// It could not be written or read now; nothing was changed.
     #[error("the journal is unavailable: {0}")]
     Unavailable(String),
-    /// A commit failed in a way that leaves open whether it is on the disk. The process must end.
-    #[error("the journal failed in the middle of a commit: {0}")]
+    /// It failed in a way that leaves open what is in it. The process must end.
+    #[error("the journal failed, and only a new start finds out what is in it: {0}")]
     Uncertain(String),
     /// A file of it was removed or replaced while it was in use. The process must end; what is written is complete once it has
     /// closed the journal.

@@ -60,6 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const BELONGS_TO: &[(&str, &[&str])] = &[
     ("sqlx", &["journal"]),
     ("rusqlite", &["journal"]),
+    ("rustix", &["journal"]),
     ("axum", &["http", "session"]),
     ("utoipa", &["http", "record"]),
     ("utoipa_axum", &["http"]),

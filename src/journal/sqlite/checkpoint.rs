@@ -6,16 +6,16 @@
 //! begins anew. Only a reader that goes on for long can keep it from that.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
-use tokio::sync::{Mutex, Notify};
+use rusqlite::Connection;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::JournalError;
+use crate::journal::sqlite::thread::Owner;
 use crate::journal::sqlite::{error, open};
 
 /// The length of the log, in pages, at which commits wait.
@@ -30,7 +30,6 @@ const EACH_COMMIT: usize = 16 << 10;
 /// So often it is tried at the end to fold in everything, while readers are in the way.
 const CLOSING_FOLDS: u32 = 4;
 
-/// One row each: whether somebody was in the way, and pages in the log, and those of them that are folded in.
 const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 /// Waits for readers, too, for as long as the connection waits for anyone.
 const FOLD_ALL: &str = "PRAGMA wal_checkpoint(FULL)";
@@ -49,35 +48,61 @@ pub(super) struct Checkpoints {
 /// The log, as whoever folds it in has it.
 #[derive(Debug)]
 struct Log {
-    connection: Mutex<SqliteConnection>,
+    thread: Owner<Folder>,
     due: Notify,
     is_long: AtomicBool,
     soundness: Soundness,
 }
 
-/// Whether the disk has not failed yet.
+/// The connection that folds. It blocks.
+#[derive(Debug)]
+struct Folder {
+    connection: Connection,
+    soundness: Soundness,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+struct Folded {
+    /// Somebody was in the way.
+    is_busy: bool,
+    /// Pages in the log.
+    pages: i64,
+    /// Those of them that are in the file.
+    in_file: i64,
+}
+
+/// Whether the disk has failed behind the commits, and how. What is in the file then, nobody knows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Soundness {
-    is_lost: Arc<AtomicBool>,
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Soundness {
-    /// Fails once the disk did: what is in the file then, nobody knows.
+    /// Fails once the disk did.
     pub(super) fn check(&self) -> Result<(), JournalError> {
-        if self.is_lost.load(Ordering::Acquire) {
-            return Err(JournalError::Uncertain("its log could not be folded into its file".to_owned()));
-        }
-        Ok(())
+        self.lost.get().map_or(Ok(()), |why| Err(JournalError::Uncertain(why.clone())))
+    }
+
+    /// The disk has failed.
+    pub(super) fn lose(&self, why: String) {
+        tracing::error!(error = why, "the journal's disk has failed");
+        // What failed first counts.
+        let _ = self.lost.set(why);
     }
 }
 
 impl Checkpoints {
     pub(super) async fn start(path: &Path) -> Result<Self, JournalError> {
+        let path = path.to_owned();
+        let connection = open::blocking(move || open::checkpointer(&path)).await?;
+        let soundness = Soundness::default();
+        let folder = Folder { connection, soundness: soundness.clone() };
         let log = Arc::new(Log {
-            connection: Mutex::new(open::checkpointer(path).await?),
+            thread: Owner::start("checkpoints", folder)?,
             due: Notify::new(),
             is_long: AtomicBool::new(false),
-            soundness: Soundness::default(),
+            soundness,
         });
         let until = CancellationToken::new();
         let task = tokio::spawn(run(Arc::clone(&log), until.clone()));
@@ -92,7 +117,7 @@ impl Checkpoints {
         self.log.soundness.check()
     }
 
-    /// Tells whoever has nothing to commit, too.
+    /// For whoever has nothing to commit.
     pub(super) fn soundness(&self) -> Soundness {
         self.log.soundness.clone()
     }
@@ -113,74 +138,84 @@ impl Checkpoints {
 
     /// Folds in all of the log and empties it, while nobody commits. Fails while a reader keeps it from that.
     pub(super) async fn truncate(&self) -> Result<(), JournalError> {
-        self.log.soundness.check()?;
-        let truncated = self.log.ask(TRUNCATE).await;
-        self.log.soundness.check()?;
-        let row = truncated.map_err(error::unavailable)?;
-        let busy: bool = row.try_get(0).map_err(error::unavailable)?;
-        if busy {
+        if self.log.ask(TRUNCATE).await?.is_busy {
             return Err(JournalError::Unavailable("a reader keeps the write-ahead log from being emptied".to_owned()));
         }
         Ok(())
     }
 
     /// Folds in what is left, which may be in no file that anybody else can find ([`JournalError::Misplaced`]). SQLite does
-    /// so by itself only if nobody else has the file open any more, and a reader may still be on its way out.
-    pub(super) async fn close(self) {
+    /// so by itself only if nobody else has the file open any more, and a reader may still be on its way out. Says whether all
+    /// is in the file, so that nobody needs the log.
+    pub(super) async fn close(self) -> bool {
         drop(self.until);
         let ended = self.task.await.is_ok();
-        self.log.fold_all().await;
-        if let Some(log) = Arc::into_inner(self.log).filter(|_| ended) {
-            open::close(log.connection.into_inner()).await;
-        } else {
+        let is_whole = self.log.fold_all().await;
+        let closed = match Arc::into_inner(self.log).filter(|_| ended) {
+            Some(log) => log.thread.end(|folder| folder.connection.close().is_ok()).await,
+            None => None,
+        };
+        if closed != Some(true) {
             tracing::warn!("the journal's checkpoints were not closed in good order; the journal is complete");
         }
+        is_whole && closed == Some(true)
     }
 }
 
 impl Log {
     /// Folds in what is there by now.
     async fn fold(&self) {
-        let folded = self.ask(FOLD).await.and_then(|row| row.try_get::<i64, _>(1));
-        match folded {
-            Ok(pages) => self.is_long.store(pages >= MOST_PAGES, Ordering::Release),
-            Err(error) if error::is_uncertain(&error) => {}
+        match self.ask(FOLD).await {
+            Ok(folded) => self.is_long.store(folded.pages >= MOST_PAGES, Ordering::Release),
+            Err(JournalError::Uncertain(_)) => {}
             // A full disk: the log keeps what is in it, and the next lot tries again.
-            Err(error) => tracing::warn!(error = error::describe(&error), "the journal's log grows for now"),
+            Err(error) => tracing::warn!(%error, "the journal's log grows for now"),
         }
     }
 
-    /// Has it folded in. If the disk fails meanwhile, nobody knows what is on it: then no more is committed.
-    async fn ask(&self, how: &'static str) -> sqlx::Result<SqliteRow> {
-        let mut connection = self.connection.lock().await;
-        sqlx::query(how).fetch_one(&mut *connection).await.inspect_err(|error| {
-            if error::is_uncertain(error) {
-                let error = error::describe(error);
-                tracing::error!(error, "the journal's log could not be folded into its file");
-                self.soundness.is_lost.store(true, Ordering::Release);
-            }
-        })
+    async fn ask(&self, how: &'static str) -> Result<Folded, JournalError> {
+        let folded = self.thread.tell(move |folder| folder.fold(how)).await;
+        folded.inspect_err(|error| self.soundness.lose(error.to_string()))?
     }
 
     /// Folds in everything, when nobody commits any more; tries a few times while readers are in the way.
-    async fn fold_all(&self) {
-        let mut connection = self.connection.lock().await;
+    async fn fold_all(&self) -> bool {
         for _ in 0..CLOSING_FOLDS {
-            let folded = sqlx::query(FOLD_ALL).fetch_one(&mut *connection).await;
-            match folded.and_then(|row| Ok((row.try_get::<i64, _>(1)?, row.try_get::<i64, _>(2)?))) {
-                Ok((pages, folded)) if pages == folded => return,
+            match self.ask(FOLD_ALL).await {
+                Ok(Folded { pages, in_file, .. }) if pages == in_file => return true,
                 Ok(_) => {}
                 Err(error) => {
-                    let error = error::describe(&error);
                     tracing::warn!(
-                        error,
+                        %error,
                         "the journal's log could not be folded into its file, and is needed by the next start"
                     );
-                    return;
+                    return false;
                 }
             }
         }
         tracing::warn!("readers kept a part of the journal's log from its file: the next start needs the log");
+        false
+    }
+}
+
+impl Folder {
+    /// If the disk fails meanwhile, nobody knows what is in the file, and nothing is folded in any more: SQLite would go on
+    /// behind what it has written and not synced, and let go of the log.
+    fn fold(&self, how: &str) -> Result<Folded, JournalError> {
+        self.soundness.check()?;
+        let folded = self
+            .connection
+            .query_row(how, (), |row| Ok(Folded { is_busy: row.get(0)?, pages: row.get(1)?, in_file: row.get(2)? }));
+        folded.map_err(|error| {
+            let why = error::commit::describe(&error);
+            if error::commit::is_uncertain(&error) {
+                let why = format!("its log could not be folded into its file: {why}");
+                self.soundness.lose(why.clone());
+                JournalError::Uncertain(why)
+            } else {
+                JournalError::Unavailable(why)
+            }
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use crate::id::NodeId;
 use crate::journal::sqlite::checkpoint::Checkpoints;
 use crate::journal::sqlite::error::commit as error;
+use crate::journal::sqlite::open::Held;
 use crate::journal::sqlite::thread::Owner;
 use crate::journal::sqlite::write::{Connected, Doubt, Node, NotWritten, Written};
 use crate::journal::sqlite::{SqliteReader, open};
@@ -25,8 +26,8 @@ pub(super) struct Writer {
     reader: SqliteReader,
     node: NodeId,
     checkpoints: Checkpoints,
-    /// Let go of behind the last connection.
-    _held: [File; 2],
+    notes: Option<Held>,
+    _lock: File,
 }
 
 /// Opens the connection that writes, and adds the router to those that did; gives back its number.
@@ -38,9 +39,7 @@ pub(super) async fn connect(path: &Path, node: &str) -> Result<(Connection, Node
         let code = connection.query_row(NODE, [&node], |row| row.get(0))?;
         Ok((connection, NodeId(code)))
     };
-    let connected = tokio::task::spawn_blocking(connect).await;
-    let connected = connected.map_err(|_| JournalError::Unavailable("it could not be opened".to_owned()))?;
-    connected.map_err(|error: rusqlite::Error| JournalError::Unavailable(error::describe(&error)))
+    open::blocking(connect).await
 }
 
 impl Writer {
@@ -48,13 +47,14 @@ impl Writer {
     pub(super) async fn new(
         connection: Connection,
         node: Node,
-        held: [File; 2],
+        (lock, notes): (File, Option<Held>),
         reader: SqliteReader,
         checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
         let code = node.code;
         let connected = Connected::new(connection, node, reader.head().await?, reader.tail().await?);
-        Ok(Self { thread: Owner::start("journal", connected)?, reader, node: code, checkpoints, _held: held })
+        let thread = Owner::start("journal", connected)?;
+        Ok(Self { thread, reader, node: code, checkpoints, notes, _lock: lock })
     }
 
     /// The number of this router.
@@ -116,8 +116,17 @@ impl Writer {
     /// Writes, commits, and changes nothing. Whatever becomes of it, the next commit finds the connection as it should be.
     pub(super) async fn probe(&mut self) -> Result<(), JournalError> {
         let probed = self.thread.tell(Connected::probe).await?;
-        probed.map_err(|error| JournalError::Unavailable(error::describe(&error)))?;
+        probed.map_err(|error| self.not_probed(&error))?;
         self.reader.require_current().await
+    }
+
+    fn not_probed(&self, error: &rusqlite::Error) -> JournalError {
+        let why = error::describe(error);
+        if error::is_uncertain(error) {
+            self.checkpoints.soundness().lose(why.clone());
+            return JournalError::Uncertain(why);
+        }
+        JournalError::Unavailable(why)
     }
 
     /// Empties the write-ahead log. What was deleted is overwritten in the file already (`secure_delete`); the log is the only
@@ -135,10 +144,15 @@ impl Writer {
     pub(super) async fn close(self) {
         // A thread that is gone is at nothing.
         let _ = self.thread.tell(|_| ()).await;
-        self.checkpoints.close().await;
-        let closed = self.thread.end(Connected::close).await;
-        if let Some(Err(error)) = &closed {
-            tracing::warn!(error = error::describe(error), "the journal was not closed in good order; it is complete");
+        let is_whole = self.checkpoints.close().await;
+        let closed = self.thread.end(move |connected| connected.close(is_whole)).await;
+        match (closed, self.notes) {
+            (Some(Ok(())), Some(notes)) if is_whole => notes.let_go(),
+            (Some(Err(error)), _) => {
+                let error = error::describe(&error);
+                tracing::warn!(error, "the journal was not closed in good order; it is complete");
+            }
+            _ => {}
         }
     }
 }

@@ -9,13 +9,13 @@ const IOERR: u32 = 10;
 const IOERR_WRITE: u32 = IOERR | 3 << 8;
 
 /// Whether a failure with this extended result code leaves open what is on the disk: a failed sync says nothing about what was
-/// written. A write that failed does: the frame that makes the others a commit is written last, and nothing but the sync
-/// comes behind it.
+/// written. A write that failed does: the frame that makes the others a commit is written last, and what comes behind it, the sync
+/// and room for SQLite's notes, has codes of its own.
 const fn leaves_open(code: u32) -> bool {
     code & 0xff == IOERR && code != IOERR_WRITE
 }
 
-/// A commit that failed.
+/// What the connections that write were told.
 pub(super) mod commit {
     use rusqlite::ErrorCode;
 
@@ -37,16 +37,6 @@ pub(super) mod commit {
             rusqlite::Error::SqliteFailure(error, None) => error.to_string(),
             _ => "it could not be written".to_owned(),
         }
-    }
-}
-
-/// Whether the failure to fold the log into the file leaves open what is in the file.
-pub(super) fn is_uncertain(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(_) => extended_code(error).is_some_and(leaves_open),
-        // The thread that talks to SQLite is gone, in whatever it was doing.
-        sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => true,
-        _ => false,
     }
 }
 

@@ -50,17 +50,19 @@ impl Files {
         })
     }
 
-    /// Fails if one of them is not where it was.
-    ///
-    /// Without its database, the journal is [`JournalError::Unavailable`]: it can be put back, and a process that ended would
-    /// take with it what nobody else has. Without one of the others it is [`JournalError::Misplaced`]: closing it in good order
-    /// leaves everything in the database.
-    pub(super) fn check(&self) -> Result<(), JournalError> {
-        if let Some(fate) = self.database.fate() {
-            return Err(JournalError::Unavailable(format!(
+    /// Fails if the database is not where it was: it is [`JournalError::Unavailable`]. It can be put back, and a process that
+    /// ended would take with it what nobody else has.
+    pub(super) fn check_database(&self) -> Result<(), JournalError> {
+        self.database.fate().map_or(Ok(()), |fate| {
+            Err(JournalError::Unavailable(format!(
                 "its file {fate}; put it back, for only this process still has it, and it ends with it"
-            )));
-        }
+            )))
+        })
+    }
+
+    /// Fails if one of the others is not where it was: it is [`JournalError::Misplaced`]. Closing the journal in good order
+    /// leaves everything in the database.
+    pub(super) fn check_others(&self) -> Result<(), JournalError> {
         match self.others.iter().find_map(|(file, name)| Some((name, file.fate()?))) {
             Some((name, fate)) => Err(JournalError::Misplaced(format!("{name} {fate}"))),
             None => Ok(()),
@@ -102,14 +104,18 @@ mod tests {
     #[test]
     fn a_database_that_is_away_can_come_back() {
         let (folder, path, files) = opened();
-        files.check().unwrap();
+        files.check_database().unwrap();
         let elsewhere = folder.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();
-        assert!(matches!(files.check(), Err(JournalError::Unavailable(what)) if what.contains("moved or removed")));
+        assert!(
+            matches!(files.check_database(), Err(JournalError::Unavailable(what)) if what.contains("moved or removed"))
+        );
         fs::write(&path, "").unwrap();
-        assert!(matches!(files.check(), Err(JournalError::Unavailable(what)) if what.contains("replaced by another")));
+        assert!(
+            matches!(files.check_database(), Err(JournalError::Unavailable(what)) if what.contains("replaced by another"))
+        );
         fs::rename(&elsewhere, &path).unwrap();
-        files.check().unwrap();
+        files.check_database().unwrap();
     }
 
     #[test]
@@ -117,7 +123,7 @@ mod tests {
         for ending in ["-wal", "-shm", ".lock"] {
             let (_folder, path, files) = opened();
             fs::remove_file(beside(&path, ending)).unwrap();
-            assert!(matches!(files.check(), Err(JournalError::Misplaced(_))), "{ending}");
+            assert!(matches!(files.check_others(), Err(JournalError::Misplaced(_))), "{ending}");
         }
     }
 }

@@ -129,8 +129,8 @@ impl SqliteJournal {
         let checkpoints = Checkpoints::start(&options.path).await?;
         let soundness = checkpoints.soundness();
         let node = Node { name: options.node.clone(), code, salts: options.salts };
-        let held = [lock, open::reserve(&options.path)?];
-        let writer = Writer::new(connection, node, held, own_reader.clone(), checkpoints).await?;
+        let notes = open::reserve(&options.path);
+        let writer = Writer::new(connection, node, (lock, notes), own_reader.clone(), checkpoints).await?;
         let files = Files::of(&options.path)?;
         let writer = Mutex::new(Some(writer));
         Ok(Self { files, soundness, milestone, writer, reader, own_reader })
@@ -138,8 +138,9 @@ impl SqliteJournal {
 
     /// Fails if its files are not where they were, or the disk has failed behind a commit.
     fn check(&self) -> Result<(), JournalError> {
-        self.files.check()?;
-        self.soundness.check()
+        self.files.check_database()?;
+        self.soundness.check()?;
+        self.files.check_others()
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -21,10 +23,6 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// How long a checkpoint that truncates the write-ahead log waits for readers. No commit is taken meanwhile.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
-
-/// In bytes: 32 KiB for every 4,096 pages.
-#[cfg(target_os = "linux")]
-const ROOM_FOR_NOTES: u64 = 512 << 10;
 
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
@@ -75,45 +73,86 @@ const STATEMENTS: usize = 32;
 /// The one connection that writes. It blocks; no two threads use it at once. Its statements number their parameters `?1`: `$1`
 /// would be a name.
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    let connection = connection(path, BUSY)?;
     connection.execute_batch(WRITING)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
-/// A connection that folds the write-ahead log into the file, and hardly waits for anyone.
-pub(super) async fn checkpointer(path: &Path) -> Result<SqliteConnection, JournalError> {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(false)
-        .busy_timeout(CHECKPOINT_BUSY)
-        .disable_statement_logging()
-        .connect()
-        .await
-        .map_err(error::unavailable)
+/// A connection that folds the write-ahead log into the file, and hardly waits for anyone. It blocks.
+pub(super) fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connection(path, CHECKPOINT_BUSY)?;
+    connection.execute_batch("PRAGMA synchronous = full; PRAGMA foreign_keys = off")?;
+    Ok(connection)
+}
+
+/// One that leaves the log where it is when it is closed, unless it is [told](let_go_of_the_log) that nobody needs it: SQLite
+/// would fold it in, and remove it, also behind a sync that has failed.
+fn connection(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.busy_timeout(busy)?;
+    Ok(connection)
+}
+
+/// All of the log is in the file: the last connection removes it.
+pub(super) fn let_go_of_the_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
+}
+
+/// Opens something where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    open: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, JournalError> {
+    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = opened.map_err(|_| JournalError::Unavailable("it could not be opened".to_owned()))?;
+    opened.map_err(|error| JournalError::Unavailable(error::commit::describe(&error)))
+}
+
+/// A file of SQLite's that this process holds open. A process that closes a file gives up all the locks that it has on it
+/// (POSIX), those of its connections too: it is closed when the last of them is, or stays open as long as the process.
+#[derive(Debug)]
+pub(super) struct Held(ManuallyDrop<File>);
+
+impl Held {
+    /// The last connection is closed.
+    pub(super) fn let_go(self) {
+        drop(ManuallyDrop::into_inner(self.0));
+    }
 }
 
 /// Takes the room that SQLite's notes on the log need until the log has about 65,000 pages.
 ///
-/// It takes that room itself as the log grows, once the pages of a commit are on the disk; where there is none left, the commit
-/// has failed, and a start would find it all the same. To be called while a connection has the notes open, for the first one
-/// to open them empties them.
-///
-/// What is returned is to be held until the last connection is closed: a process that closes a file gives up all the locks
-/// that it has on it (POSIX), those of SQLite too.
-pub(super) fn reserve(path: &Path) -> Result<File, JournalError> {
-    let unavailable = |error: io::Error| JournalError::Unavailable(format!("its shared memory: {}", error.kind()));
-    let path = beside(&fs::canonicalize(path).map_err(unavailable)?, "-shm");
-    let notes = File::options().write(true).open(path).map_err(unavailable)?;
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::fs::fallocate(&notes, rustix::fs::FallocateFlags::KEEP_SIZE, 0, ROOM_FOR_NOTES) {
-        let error = io::Error::from(error).kind();
-        tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
+/// SQLite takes that room itself as the log grows, once the pages of a commit are on the disk; where there is none left, the
+/// commit has failed, and a start would find it all the same. To be called while a connection has the notes open, for the first
+/// one to open them empties them.
+pub(super) fn reserve(path: &Path) -> Option<Held> {
+    match room_for_notes(path) {
+        Ok(held) => Some(held),
+        Err(error) => {
+            let error = error.kind();
+            tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
+            None
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn room_for_notes(path: &Path) -> io::Result<Held> {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    /// In bytes: 32 KiB for every 4,096 pages.
+    const ROOM: u64 = 512 << 10;
+    let path = beside(&fs::canonicalize(path)?, "-shm");
+    let notes = Held(ManuallyDrop::new(File::options().write(true).open(path)?));
+    fallocate(&*notes.0, FallocateFlags::KEEP_SIZE, 0, ROOM)?;
     Ok(notes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn room_for_notes(_: &Path) -> io::Result<Held> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Closes a connection. What it has committed is safe however that goes.

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::id::NodeId;
 use crate::journal::seal::{Salts, Sealed};
 use crate::journal::sqlite::index::Tail;
-use crate::journal::sqlite::{error, rows, upkeep};
+use crate::journal::sqlite::{error, open, rows, upkeep};
 use crate::journal::{Batch, Event, Head, JournalError};
 
 /// `?1`, `?2`: the head; `?3`, `?4`: where this process left it.
@@ -172,8 +172,11 @@ impl Connected {
         (self.head, self.tail, self.unresolved) = (head, tail, None);
     }
 
-    /// Lets the file go.
-    pub(super) fn close(self) -> rusqlite::Result<()> {
+    /// Lets the file go, and the log with it if `is_whole`: all of it is in the file.
+    pub(super) fn close(self, is_whole: bool) -> rusqlite::Result<()> {
+        if is_whole {
+            open::let_go_of_the_log(&self.connection)?;
+        }
         self.connection.close().map_err(|(_, error)| error)
     }
 }

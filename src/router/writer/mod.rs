@@ -157,6 +157,8 @@ impl Writer {
             return true;
         }
         let mut due = self.wake_at();
+        let journal = Arc::clone(&self.journal);
+        let mut stirred = journal.stirred();
         loop {
             let outage = self.backlog.outage.is_some();
             // During an outage everything is taken, so that requests are refused; what is kept is bounded by its permits.
@@ -178,7 +180,7 @@ impl Writer {
                     continue;
                 }
                 // In an outage the next try finds out what others have committed.
-                () = self.journal.stirred(), if !outage => return true,
+                () = &mut stirred, if !outage => return true,
                 () = sleep_until(due) => return true,
             }
             if outage {

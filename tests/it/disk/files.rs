@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
-use crate::support::{Peer, Router, agent_id, printed};
+use crate::support::{OPERATOR_KEY, Peer, Router, agent_id, printed};
 
 fn beside(router: &Router, ending: &str) -> PathBuf {
     format!("{}{ending}", router.journal().display()).into()
@@ -80,7 +80,15 @@ async fn a_router_that_loses_a_file_beside_its_journal_ends_and_loses_nothing() 
 async fn a_router_that_has_nothing_to_do_notices_too() {
     let mut router = Router::on_a_file(&[]).await;
     fs::remove_file(beside(&router, "-wal")).unwrap();
+    // That it is asked now and then does not keep it from looking.
+    let ask = router.request("GET", "/metrics", OPERATOR_KEY);
+    let asking = tokio::spawn(async move {
+        while ask.try_clone().expect("it has no body").send().await.is_ok_and(|answer| answer.status() == 200) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
     router.failed().await;
+    asking.await.unwrap();
 }
 
 #[tokio::test]

@@ -104,5 +104,5 @@ async fn what_a_commit_takes_of_the_log_is_known_about() {
             written.bytes
         );
     }
-    connected.close().unwrap();
+    connected.close(true).unwrap();
 }
