@@ -78,16 +78,17 @@ async fn in_place(journal: &dyn Journal, id: InvocationId, reason: String, place
     }
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = journal.scrub().await {
-        if matches!(error, JournalError::Uncertain(_)) {
-            return Err(failed(error));
-        }
-        if Instant::now() >= deadline {
-            return Err(Failure::operation(format_args!(
-                "the payloads of invocation {id} are erased, but the database may still have them: {error}; end what reads \
-                 {place}, and do this again"
-            )));
-        }
-        sleep(Duration::from_millis(100)).await;
+        let advice = match &error {
+            JournalError::Unavailable(_) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            JournalError::Unavailable(_) => format!("end what reads {place}, and do this again"),
+            _ => "do this again".to_owned(),
+        };
+        return Err(Failure::operation(format_args!(
+            "the payloads of invocation {id} are erased, but the database may still have them: {error}; {advice}"
+        )));
     }
     say(format_args!("erased: the payloads of invocation {id}"))
 }

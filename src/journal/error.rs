@@ -9,14 +9,16 @@ pub enum JournalError {
     /// It failed in a way that leaves open what is in it. The process must end.
     #[error("the journal failed, and only a new start finds out what is in it: {0}")]
     Uncertain(String),
-    /// A file of it was removed or replaced while it was in use. The process must end; what is written is complete once it has
-    /// closed the journal.
-    #[error("the journal's {0} while this router was using it: it ends, and a new start finds all that was committed")]
+    /// A file of it was removed or replaced while it was in use. The process must end; closing the journal puts all that was
+    /// committed into its file, unless somebody reads that for longer than the process has for its end.
+    #[error(
+        "the journal's {0} while this router was using it: it ends, and puts what was committed into its file first"
+    )]
     Misplaced(String),
     /// What was committed is not there any more.
     #[error(
         "the journal has lost events: {what}. Bring it back, with the files beside it; or, if it is this one on purpose, \
-         such as an older copy, remove {note}"
+         such as an older copy, remove {note}, and the -wal and -shm that the other left"
     )]
     Lost {
         /// What is missing.

@@ -31,8 +31,7 @@ const EACH_COMMIT: usize = 16 << 10;
 const CLOSING_FOLDS: u32 = 4;
 
 const FOLD: &str = "PRAGMA wal_checkpoint(PASSIVE)";
-/// Waits for readers, too, for as long as the connection waits for anyone.
-const FOLD_ALL: &str = "PRAGMA wal_checkpoint(FULL)";
+/// Folds in everything and empties the log. Waits for readers, too, for as long as the connection waits for anyone.
 pub(super) const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// See the module.
@@ -66,10 +65,8 @@ struct Folder {
 struct Folded {
     /// Somebody was in the way.
     is_busy: bool,
-    /// Pages in the log.
+    /// Pages in the log, folded in or not.
     pages: i64,
-    /// Those of them that are in the file.
-    in_file: i64,
 }
 
 /// Whether the disk has failed behind the commits, and how. What is in the file then, nobody knows.
@@ -84,9 +81,8 @@ impl Soundness {
         self.lost.get().map_or(Ok(()), |why| Err(JournalError::Uncertain(why.clone())))
     }
 
-    /// The disk has failed.
-    pub(super) fn lose(&self, why: String) {
-        tracing::error!(error = why, "the journal's disk has failed");
+    fn lose(&self, why: String) {
+        tracing::error!(error = why, "the journal has failed behind its commits");
         // What failed first counts.
         let _ = self.lost.set(why);
     }
@@ -144,9 +140,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Folds in what is left, which may be in no file that anybody else can find ([`JournalError::Misplaced`]). SQLite does
-    /// so by itself only if nobody else has the file open any more, and a reader may still be on its way out. Says whether all
-    /// is in the file, so that nobody needs the log.
+    /// Folds in what is left, which may be in no file that anybody else can find ([`JournalError::Misplaced`]); unless the disk
+    /// has failed, or a reader is in the way for too long. Says whether all is in the file, so that nobody needs the log.
     pub(super) async fn close(self) -> bool {
         drop(self.until);
         let ended = self.task.await.is_ok();
@@ -175,14 +170,14 @@ impl Log {
 
     async fn ask(&self, how: &'static str) -> Result<Folded, JournalError> {
         let folded = self.thread.tell(move |folder| folder.fold(how)).await;
-        folded.inspect_err(|error| self.soundness.lose(error.to_string()))?
+        folded.inspect_err(|_| self.soundness.lose("the thread that folds in its log is gone".to_owned()))?
     }
 
     /// Folds in everything, when nobody commits any more; tries a few times while readers are in the way.
     async fn fold_all(&self) -> bool {
         for _ in 0..CLOSING_FOLDS {
-            match self.ask(FOLD_ALL).await {
-                Ok(Folded { pages, in_file, .. }) if pages == in_file => return true,
+            match self.ask(TRUNCATE).await {
+                Ok(Folded { is_busy: false, .. }) => return true,
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(
@@ -193,7 +188,7 @@ impl Log {
                 }
             }
         }
-        tracing::warn!("readers kept a part of the journal's log from its file: the next start needs the log");
+        tracing::warn!("readers kept the journal's log from being folded into its file: the next start needs the log");
         false
     }
 }
@@ -203,9 +198,7 @@ impl Folder {
     /// behind what it has written and not synced, and let go of the log.
     fn fold(&self, how: &str) -> Result<Folded, JournalError> {
         self.soundness.check()?;
-        let folded = self
-            .connection
-            .query_row(how, (), |row| Ok(Folded { is_busy: row.get(0)?, pages: row.get(1)?, in_file: row.get(2)? }));
+        let folded = self.connection.query_row(how, (), |row| Ok(Folded { is_busy: row.get(0)?, pages: row.get(1)? }));
         folded.map_err(|error| {
             let why = error::commit::describe(&error);
             if error::commit::is_uncertain(&error) {

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::id::NodeId;
 use crate::journal::sqlite::checkpoint::Checkpoints;
 use crate::journal::sqlite::error::commit as error;
-use crate::journal::sqlite::open::Held;
+use crate::journal::sqlite::open::Notes;
 use crate::journal::sqlite::thread::Owner;
 use crate::journal::sqlite::write::{Connected, Doubt, Node, NotWritten, Written};
 use crate::journal::sqlite::{SqliteReader, open};
@@ -26,7 +26,7 @@ pub(super) struct Writer {
     reader: SqliteReader,
     node: NodeId,
     checkpoints: Checkpoints,
-    notes: Option<Held>,
+    notes: Option<Notes>,
     _lock: File,
 }
 
@@ -47,7 +47,7 @@ impl Writer {
     pub(super) async fn new(
         connection: Connection,
         node: Node,
-        (lock, notes): (File, Option<Held>),
+        (lock, notes): (File, Option<Notes>),
         reader: SqliteReader,
         checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
@@ -116,17 +116,8 @@ impl Writer {
     /// Writes, commits, and changes nothing. Whatever becomes of it, the next commit finds the connection as it should be.
     pub(super) async fn probe(&mut self) -> Result<(), JournalError> {
         let probed = self.thread.tell(Connected::probe).await?;
-        probed.map_err(|error| self.not_probed(&error))?;
+        probed.map_err(|error| JournalError::Unavailable(error::describe(&error)))?;
         self.reader.require_current().await
-    }
-
-    fn not_probed(&self, error: &rusqlite::Error) -> JournalError {
-        let why = error::describe(error);
-        if error::is_uncertain(error) {
-            self.checkpoints.soundness().lose(why.clone());
-            return JournalError::Uncertain(why);
-        }
-        JournalError::Unavailable(why)
     }
 
     /// Empties the write-ahead log. What was deleted is overwritten in the file already (`secure_delete`); the log is the only
@@ -146,13 +137,14 @@ impl Writer {
         let _ = self.thread.tell(|_| ()).await;
         let is_whole = self.checkpoints.close().await;
         let closed = self.thread.end(move |connected| connected.close(is_whole)).await;
-        match (closed, self.notes) {
-            (Some(Ok(())), Some(notes)) if is_whole => notes.let_go(),
-            (Some(Err(error)), _) => {
+        match closed {
+            Some(Ok(())) if is_whole => self.notes.into_iter().for_each(Notes::let_go),
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
                 let error = error::describe(&error);
                 tracing::warn!(error, "the journal was not closed in good order; it is complete");
             }
-            _ => {}
+            None => tracing::warn!("the journal was not closed in good order: its thread is gone; it is complete"),
         }
     }
 }

@@ -20,6 +20,7 @@ pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) FROM sqlite_schema WHER
 pub async fn migrate(path: &Path) -> Result<Vec<Migration>, JournalError> {
     let _lock = open::lock(path)?;
     milestone::require_file(path)?;
+    open::fold_anew(path)?;
     let mut connection = open::migrator(path).await?;
     let pending = status(&mut connection).await?.into_iter().filter(|migration| !migration.applied);
     let pending = pending.map(|migration| Migration { applied: true, ..migration }).collect();

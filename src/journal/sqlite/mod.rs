@@ -117,19 +117,23 @@ impl SqliteJournal {
     pub async fn open(options: &SqliteOptions) -> Result<Self, JournalError> {
         let lock = open::lock(&options.path)?;
         milestone::require_file(&options.path)?;
+        open::fold_anew(&options.path)?;
         let mut migrator = open::migrator(&options.path).await?;
         migration::apply(&mut migrator).await?;
         // Before the other is closed: it would be the last, and fold in a log that may be long.
         let (connection, code) = commit::connect(&options.path, &options.node).await?;
+        let notes = open::reserve(&options.path);
         open::close(migrator).await;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         milestone::require(&options.path, &own_reader).await?;
         let milestone = Milestone::open(&options.path)?;
         let checkpoints = Checkpoints::start(&options.path).await?;
+        // What the last life left in the log may be in the system's memory alone, if its last sync failed.
+        checkpoints.fold().await;
         let soundness = checkpoints.soundness();
+        soundness.check()?;
         let node = Node { name: options.node.clone(), code, salts: options.salts };
-        let notes = open::reserve(&options.path);
         let writer = Writer::new(connection, node, (lock, notes), own_reader.clone(), checkpoints).await?;
         let files = Files::of(&options.path)?;
         let writer = Mutex::new(Some(writer));

@@ -1,8 +1,9 @@
 //! How the file is opened, and the lock that keeps a second router away from it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// How long a checkpoint that truncates the write-ahead log waits for readers. No commit is taken meanwhile.
 const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
+
+/// Where SQLite's notes on the log have how many pages of it are in the file (`nBackfill` in the description of its format).
+const FOLDED_IN: u64 = 96;
 
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
@@ -45,6 +49,8 @@ pub(super) async fn migrator(path: &Path) -> Result<SqliteConnection, JournalErr
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY)
+        // A sync that fails behind a commit of its own would not be noticed.
+        .pragma("wal_autocheckpoint", "0")
         .pragma("cache_size", "-16384")
         .pragma("secure_delete", "on")
         // What is sorted on the way may be what is to be erased one day.
@@ -110,12 +116,32 @@ pub(super) async fn blocking<T: Send + 'static>(
     opened.map_err(|error| JournalError::Unavailable(error::commit::describe(&error)))
 }
 
-/// A file of SQLite's that this process holds open. A process that closes a file gives up all the locks that it has on it
-/// (POSIX), those of its connections too: it is closed when the last of them is, or stays open as long as the process.
-#[derive(Debug)]
-pub(super) struct Held(ManuallyDrop<File>);
+/// Takes back what SQLite's notes on the log say of how much of it is in the file. To be called under the lock, before any
+/// connection is opened.
+///
+/// The first connection of all makes the notes anew. If somebody else has had them open since the last life of this journal,
+/// they have outlived it; and if a sync of the file failed then, what they say is not true.
+pub(super) fn fold_anew(path: &Path) -> Result<(), JournalError> {
+    let mut options = File::options();
+    let written = notes(path, options.read(true).write(true)).and_then(|notes| {
+        let mut folded_in = [0; 4];
+        notes.read_exact_at(&mut folded_in, FOLDED_IN)?;
+        notes.write_all_at(&[0; 4], FOLDED_IN)
+    });
+    match written {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+            Err(JournalError::Unavailable(format!("its shared memory: {}", error.kind())))
+        }
+        _ => Ok(()),
+    }
+}
 
-impl Held {
+/// SQLite's notes on the log, which this process holds open. A process that closes a file gives up all the locks that it has on
+/// it (POSIX), those of its connections too: this one is closed when the last of them is, or stays open as long as the process.
+#[derive(Debug)]
+pub(super) struct Notes(ManuallyDrop<File>);
+
+impl Notes {
     /// The last connection is closed.
     pub(super) fn let_go(self) {
         drop(ManuallyDrop::into_inner(self.0));
@@ -124,35 +150,37 @@ impl Held {
 
 /// Takes the room that SQLite's notes on the log need until the log has about 65,000 pages.
 ///
-/// SQLite takes that room itself as the log grows, once the pages of a commit are on the disk; where there is none left, the
-/// commit has failed, and a start would find it all the same. To be called while a connection has the notes open, for the first
-/// one to open them empties them.
-pub(super) fn reserve(path: &Path) -> Option<Held> {
-    match room_for_notes(path) {
-        Ok(held) => Some(held),
-        Err(error) => {
-            let error = error.kind();
-            tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
-            None
-        }
+/// SQLite takes it itself as the log grows, once the pages of a commit are on the disk; where there is none left, the commit has
+/// failed, and a start would find it all the same. To be called while a connection has the notes open, for the first one to open
+/// them empties them.
+pub(super) fn reserve(path: &Path) -> Option<Notes> {
+    let reserved = reserved(path);
+    if let Err(error) = &reserved {
+        let error = error.kind();
+        tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
     }
+    reserved.ok()
 }
 
 #[cfg(target_os = "linux")]
-fn room_for_notes(path: &Path) -> io::Result<Held> {
+fn reserved(path: &Path) -> io::Result<Notes> {
     use rustix::fs::{FallocateFlags, fallocate};
 
     /// In bytes: 32 KiB for every 4,096 pages.
     const ROOM: u64 = 512 << 10;
-    let path = beside(&fs::canonicalize(path)?, "-shm");
-    let notes = Held(ManuallyDrop::new(File::options().write(true).open(path)?));
+    let notes = Notes(ManuallyDrop::new(notes(path, File::options().write(true))?));
     fallocate(&*notes.0, FallocateFlags::KEEP_SIZE, 0, ROOM)?;
     Ok(notes)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn room_for_notes(_: &Path) -> io::Result<Held> {
+fn reserved(_: &Path) -> io::Result<Notes> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// SQLite puts its own files beside what a link leads to.
+fn notes(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    options.open(beside(&fs::canonicalize(path)?, "-shm"))
 }
 
 /// Closes a connection. What it has committed is safe however that goes.

@@ -1,10 +1,14 @@
 //! The disk answers with errors: a router that cannot know what is on it ends, one that can refuses what it cannot keep.
 
+use std::fs;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use rand::Rng;
 use serde_json::json;
-use tokio::time::sleep;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::time::{sleep, timeout};
 
 use super::play::{SETTINGS, begin, check, only_reads_are_served, wait_until_ready};
 use crate::faults::{Length, seeded};
@@ -80,7 +84,7 @@ async fn a_log_that_could_not_be_folded_in_is_not_let_go_of_although_the_next_sy
         }
         assert_eq!(failing.count(), 1);
         drop(failing);
-        assert!(std::fs::metadata(&log).is_ok_and(|log| log.len() > 0), "stopped: {is_stopped}");
+        assert!(fs::metadata(&log).is_ok_and(|log| log.len() > 0), "stopped: {is_stopped}");
         router.start_again().await;
         for id in &accepted {
             assert_eq!(router.invocation(id).await["state"], "queued");
@@ -89,6 +93,53 @@ async fn a_log_that_could_not_be_folded_in_is_not_let_go_of_although_the_next_sy
         assert!(!log.exists(), "all of it is in the file");
         assert!(router.run(&["journal", "verify"]).status.success());
     }
+}
+
+/// How much of a log is in the file is noted in shared memory, which outlives a router while somebody else has the journal open.
+#[tokio::test]
+async fn what_was_folded_in_and_not_synced_is_folded_in_again_by_the_next_start() {
+    let mut router = Router::on_a_file(&SETTINGS).await;
+    let (journal, log) = (router.dir().join("journal.db"), router.dir().join("journal.db-wal"));
+    let notes = router.dir().join("journal.db-shm");
+    let folded_in = || u32::from_ne_bytes(fs::read(&notes).unwrap()[96..100].try_into().unwrap());
+    let target = agent_id();
+    Peer::registered(&router, &target).await.leave(&router).await;
+    router.restart().await;
+    let emptied = async {
+        while fs::metadata(&log).unwrap().len() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, emptied).await.expect("a start empties the log");
+    let synced = fs::read(&journal).unwrap();
+
+    let payload = json!({"text": "x".repeat(200_000)});
+    let invocation = json!({"agent_id": target, "payload": payload, "ttl_ms": 600_000, "deadline_ms": 600_000});
+    let mut accepted = Vec::new();
+    let mut invoke = async |router: &Router| {
+        let answer = router.post_as(BACKEND_KEY, "/v1/invocations", invocation.clone()).await.expect(202);
+        accepted.push(answer["id"].as_str().expect("a text").to_owned());
+    };
+    invoke(&router).await;
+    let options = SqliteConnectOptions::new().filename(&journal).read_only(true);
+    let mut reader = options.connect().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM journal").execute(&mut reader).await.unwrap();
+    // What the reader does not see is in the log alone, and so the rest is not synced.
+    while folded_in() == 0 {
+        invoke(&router).await;
+    }
+    router.kill();
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    let file = fs::File::options().write(true).open(&journal).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(&synced, 0).unwrap();
+
+    router.start_again().await;
+    for id in &accepted {
+        assert_eq!(router.invocation(id).await["state"], "queued");
+    }
+    router.stop().await;
+    assert!(router.run(&["journal", "verify"]).status.success());
 }
 
 /// What is erased is folded into the file at once, so that the log can be emptied.
