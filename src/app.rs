@@ -107,7 +107,7 @@ impl App {
         if timeout(LAST_MOMENT, closed).await.is_err() {
             tracing::warn!("the journal was not closed in time; its next start repairs that");
         }
-        outcome
+        outcome.and_then(|()| Ok(journal.soundness()?))
     }
 }
 

@@ -205,6 +205,11 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
 
     /// Closes it in good order.
     async fn close(&self);
+
+    /// Fails with [`JournalError::Uncertain`] if the disk has failed behind a commit, also while the journal was closed.
+    fn soundness(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Head {

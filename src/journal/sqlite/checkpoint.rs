@@ -188,7 +188,7 @@ impl Log {
                 }
             }
         }
-        tracing::warn!("readers kept the journal's log from being folded into its file: the next start needs the log");
+        tracing::warn!("readers kept the journal's log from being emptied: the next start may need it");
         false
     }
 }

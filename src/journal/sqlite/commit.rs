@@ -26,7 +26,7 @@ pub(super) struct Writer {
     reader: SqliteReader,
     node: NodeId,
     checkpoints: Checkpoints,
-    notes: Option<Notes>,
+    notes: Notes,
     _lock: File,
 }
 
@@ -47,7 +47,7 @@ impl Writer {
     pub(super) async fn new(
         connection: Connection,
         node: Node,
-        (lock, notes): (File, Option<Notes>),
+        (lock, notes): (File, Notes),
         reader: SqliteReader,
         checkpoints: Checkpoints,
     ) -> Result<Self, JournalError> {
@@ -136,9 +136,12 @@ impl Writer {
         // A thread that is gone is at nothing.
         let _ = self.thread.tell(|_| ()).await;
         let is_whole = self.checkpoints.close().await;
+        if !is_whole {
+            self.notes.fold_anew();
+        }
         let closed = self.thread.end(move |connected| connected.close(is_whole)).await;
         match closed {
-            Some(Ok(())) if is_whole => self.notes.into_iter().for_each(Notes::let_go),
+            Some(Ok(())) if is_whole => self.notes.let_go(),
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 let error = error::describe(&error);

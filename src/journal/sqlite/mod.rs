@@ -71,6 +71,7 @@ use checkpoint::{Checkpoints, Soundness};
 use commit::Writer;
 use files::Files;
 use milestone::Milestone;
+use open::Notes;
 use write::Node;
 
 /// How often to look whether all is well while nothing is committed.
@@ -122,14 +123,16 @@ impl SqliteJournal {
         migration::apply(&mut migrator).await?;
         // Before the other is closed: it would be the last, and fold in a log that may be long.
         let (connection, code) = commit::connect(&options.path, &options.node).await?;
-        let notes = open::reserve(&options.path);
+        let notes = Notes::open(&options.path)?;
+        notes.reserve();
         open::close(migrator).await;
         let reader = SqliteReader::open(&options.path).await?;
         let own_reader = SqliteReader::with_connections(&options.path, 1).await?;
         milestone::require(&options.path, &own_reader).await?;
         let milestone = Milestone::open(&options.path)?;
         let checkpoints = Checkpoints::start(&options.path).await?;
-        // What the last life left in the log may be in the system's memory alone, if its last sync failed.
+        // What the last life left in the log may be in the system's memory alone, if its last sync failed. (A reader in the way
+        // holds this up, and the emptying of the log that follows every start.)
         checkpoints.fold().await;
         let soundness = checkpoints.soundness();
         soundness.check()?;
@@ -270,8 +273,8 @@ impl Journal for SqliteJournal {
         self.reader.head().await
     }
 
-    /// Waits for the batch that is being committed, folds the write-ahead log into the file, ends the readers, folds in what
-    /// they kept from it and lets the lock go. Whoever asks afterwards is told that the journal is unavailable.
+    /// Waits for the batch that is being committed, folds the write-ahead log into the file, unless the disk has failed, ends the
+    /// readers, folds in what they kept from it and lets the lock go. Whoever asks afterwards is told that the journal is unavailable.
     async fn close(&self) {
         let writer = self.writer.lock().await.take();
         if let Some(writer) = &writer {
@@ -283,6 +286,10 @@ impl Journal for SqliteJournal {
         if let Some(writer) = writer {
             writer.close().await;
         }
+    }
+
+    fn soundness(&self) -> Result<(), JournalError> {
+        self.soundness.check()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the file is opened, and the lock that keeps a second router away from it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
@@ -27,6 +27,7 @@ const CHECKPOINT_BUSY: Duration = Duration::from_millis(100);
 
 /// Where SQLite's notes on the log have how many pages of it are in the file (`nBackfill` in the description of its format).
 const FOLDED_IN: u64 = 96;
+const NOTHING: [u8; 4] = [0; 4];
 
 /// Takes the advisory lock beside the file. It is held until the returned file is dropped, or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, JournalError> {
@@ -116,17 +117,17 @@ pub(super) async fn blocking<T: Send + 'static>(
     opened.map_err(|error| JournalError::Unavailable(error::commit::describe(&error)))
 }
 
-/// Takes back what SQLite's notes on the log say of how much of it is in the file. To be called under the lock, before any
-/// connection is opened.
+/// Takes back what SQLite's notes on the log say of how much of it is in the file.
 ///
 /// The first connection of all makes the notes anew. If somebody else has had them open since the last life of this journal,
-/// they have outlived it; and if a sync of the file failed then, what they say is not true.
+/// they have outlived it; and if a sync of the file failed then, what they say is not true. To be called under the lock, before
+/// this process has any connection: it closes the file, and with it would go SQLite's locks ([`Notes`]). That nobody else is
+/// folding in the log at this moment is taken for granted.
 pub(super) fn fold_anew(path: &Path) -> Result<(), JournalError> {
-    let mut options = File::options();
-    let written = notes(path, options.read(true).write(true)).and_then(|notes| {
-        let mut folded_in = [0; 4];
+    let written = notes(path).and_then(|notes| {
+        let mut folded_in = NOTHING;
         notes.read_exact_at(&mut folded_in, FOLDED_IN)?;
-        notes.write_all_at(&[0; 4], FOLDED_IN)
+        if folded_in == NOTHING { Ok(()) } else { notes.write_all_at(&NOTHING, FOLDED_IN) }
     });
     match written {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
@@ -142,45 +143,52 @@ pub(super) fn fold_anew(path: &Path) -> Result<(), JournalError> {
 pub(super) struct Notes(ManuallyDrop<File>);
 
 impl Notes {
+    /// To be called while a connection has them open, for the first one to open them empties them.
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        let unavailable = |error: io::Error| JournalError::Unavailable(format!("its shared memory: {}", error.kind()));
+        Ok(Self(ManuallyDrop::new(notes(path).map_err(unavailable)?)))
+    }
+
+    /// Takes the room that they need until the log has about 65,000 pages.
+    ///
+    /// SQLite takes it itself as the log grows, once the pages of a commit are on the disk; where there is none left, the commit
+    /// has failed, and a start would find it all the same.
+    pub(super) fn reserve(&self) {
+        if let Err(error) = reserve(&self.0) {
+            let error = error.kind();
+            tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
+        }
+    }
+
+    /// [As a start does](fold_anew), for whoever opens the journal before the next one, or has it open and is the last.
+    pub(super) fn fold_anew(&self) {
+        // What cannot be written now is by the next start.
+        let _ = self.0.write_all_at(&NOTHING, FOLDED_IN);
+    }
+
     /// The last connection is closed.
     pub(super) fn let_go(self) {
         drop(ManuallyDrop::into_inner(self.0));
     }
 }
 
-/// Takes the room that SQLite's notes on the log need until the log has about 65,000 pages.
-///
-/// SQLite takes it itself as the log grows, once the pages of a commit are on the disk; where there is none left, the commit has
-/// failed, and a start would find it all the same. To be called while a connection has the notes open, for the first one to open
-/// them empties them.
-pub(super) fn reserve(path: &Path) -> Option<Notes> {
-    let reserved = reserved(path);
-    if let Err(error) = &reserved {
-        let error = error.kind();
-        tracing::warn!(%error, "no room could be reserved beside the journal: where its disk is full, the router may end");
-    }
-    reserved.ok()
-}
-
 #[cfg(target_os = "linux")]
-fn reserved(path: &Path) -> io::Result<Notes> {
+fn reserve(notes: &File) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
 
     /// In bytes: 32 KiB for every 4,096 pages.
     const ROOM: u64 = 512 << 10;
-    let notes = Notes(ManuallyDrop::new(notes(path, File::options().write(true))?));
-    fallocate(&*notes.0, FallocateFlags::KEEP_SIZE, 0, ROOM)?;
-    Ok(notes)
+    Ok(fallocate(notes, FallocateFlags::KEEP_SIZE, 0, ROOM)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn reserved(_: &Path) -> io::Result<Notes> {
+fn reserve(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// SQLite puts its own files beside what a link leads to.
-fn notes(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    options.open(beside(&fs::canonicalize(path)?, "-shm"))
+fn notes(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).open(beside(&fs::canonicalize(path)?, "-shm"))
 }
 
 /// Closes a connection. What it has committed is safe however that goes.
