@@ -60,8 +60,8 @@ impl Files {
         })
     }
 
-    /// Fails if one of the others is not where it was: it is [`JournalError::Misplaced`]. Closing the journal in good order
-    /// leaves everything in the database.
+    /// Fails if one of the others is not where it was: it is [`JournalError::Misplaced`]. Closing the journal puts everything into
+    /// the database, as far as readers and the disk let it.
     pub(super) fn check_others(&self) -> Result<(), JournalError> {
         match self.others.iter().find_map(|(file, name)| Some((name, file.fate()?))) {
             Some((name, fate)) => Err(JournalError::Misplaced(format!("{name} {fate}"))),

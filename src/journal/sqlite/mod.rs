@@ -274,7 +274,8 @@ impl Journal for SqliteJournal {
     }
 
     /// Waits for the batch that is being committed, folds the write-ahead log into the file, unless the disk has failed, ends the
-    /// readers, folds in what they kept from it and lets the lock go. Whoever asks afterwards is told that the journal is unavailable.
+    /// readers, folds in what they kept from it and lets the lock go. Whoever asks afterwards is told that the journal is
+    /// unavailable.
     async fn close(&self) {
         let writer = self.writer.lock().await.take();
         if let Some(writer) = &writer {

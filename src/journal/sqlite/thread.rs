@@ -44,7 +44,7 @@ impl<T: Send + 'static> Owner<T> {
             // Nobody waits any more.
             let _ = done.send(work(owned));
         });
-        let gone = || JournalError::Uncertain("the thread that writes is gone".to_owned());
+        let gone = || JournalError::Uncertain("a thread of its own is gone".to_owned());
         self.work.send(work).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())
     }
