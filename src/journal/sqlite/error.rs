@@ -8,11 +8,14 @@ const IOERR: u32 = 10;
 /// `SQLITE_IOERR_WRITE`: writing did, of a file that is not full, such as one that has become read-only.
 const IOERR_WRITE: u32 = IOERR | 3 << 8;
 
+/// `SQLITE_NOMEM`: SQLite notes where the pages of a commit are once they are synced, and may find no memory for that.
+const NOMEM: u32 = 7;
+
 /// Whether a failure with this extended result code leaves open what is on the disk: a failed sync says nothing about what was
 /// written. A write that failed does: the frame that makes the others a commit is written last, and what comes behind it, the sync
 /// and room for SQLite's notes, has codes of its own.
 const fn leaves_open(code: u32) -> bool {
-    code & 0xff == IOERR && code != IOERR_WRITE
+    matches!(code & 0xff, IOERR | NOMEM) && code != IOERR_WRITE
 }
 
 /// What the connections that write were told.
@@ -64,4 +67,11 @@ fn with_code(message: &str, extended: u32) -> String {
 
 fn extended_code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error()?.code()?.parse().ok()
+}
+
+#[test]
+fn what_may_fail_behind_the_sync_of_a_commit_leaves_it_open() {
+    let [fsync, growing_the_notes, full] = [IOERR | 4 << 8, IOERR | 19 << 8, 13];
+    let open = [fsync, growing_the_notes, NOMEM, IOERR_WRITE, full].map(leaves_open);
+    assert_eq!(open, [true, true, true, false, false]);
 }
